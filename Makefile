@@ -1,0 +1,46 @@
+# Every target makes the environment (.venv) first if it is not there. Options go into ARGS: make train ARGS="epochs=1"
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train grid debug test test-slow lint format sync clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: .venv/installed ## make .venv with the exact versions of constraints.txt
+
+.venv/installed: pyproject.toml constraints.txt
+	@echo "Making .venv: about 6 GB with PyTorch, a few minutes"
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
+	@touch $@
+
+train: setup ## train, sample and score the default experiment (ARGS="epochs=1" for a short trip)
+	@$(BIN)/python src/train.py $(ARGS)
+
+grid: setup ## compare two losses and two schedules, four runs
+	@$(BIN)/python src/train.py -m loss=mae,mse schedule=linear,cosine $(ARGS)
+
+debug: setup ## does this machine work? every part once, in 20 seconds
+	@$(BIN)/python src/train.py experiment=debug $(ARGS)
+
+test: setup ## run the tests
+	@$(BIN)/python -m pytest -q $(ARGS)
+
+test-slow: setup ## run the tests that train for minutes
+	@$(BIN)/python -m pytest -q -m slow $(ARGS)
+
+lint: setup ## check style and formatting
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+format: setup ## mend style and formatting
+	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+sync: setup ## upload the offline W&B runs under outputs/ (needs an account)
+	@find outputs -type d -name 'offline-run-*' -exec $(BIN)/wandb sync {} +
+
+clean: ## remove the environment and caches; outputs/ stays
+	rm -rf .venv .pytest_cache .ruff_cache src/*.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

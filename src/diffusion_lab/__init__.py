@@ -1,0 +1,1 @@
+"""Experiment pipeline for image diffusion models: compose, train, sample, score, compare."""

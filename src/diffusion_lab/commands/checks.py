@@ -1,0 +1,49 @@
+"""Mistakes in a config that can be found without importing torch, each answered in one line."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from diffusion_lab.errors import UserError
+
+AT_LEAST = {
+    "epochs": 1,
+    "batch_size": 1,
+    "count": 1,
+    "data.image_size": 1,
+    "data.repeat": 1,
+    "data.max_images": 2,
+    "metrics.samples": 2,
+    "metrics.batch_size": 1,
+    "metrics.every_n_epochs": 1,
+    "sampler.steps": 1,
+    "grid.every_n_epochs": 1,
+    "grid.count": 1,
+}
+CHOICES = {"data.on_error": ("raise", "skip"), "logger.mode": ("offline", "online", "disabled"), "data.channels": (1, 3, 4)}
+
+
+def check(cfg: DictConfig) -> None:
+    """Raise UserError for a number out of range, an unknown word, or a data.root that does not exist."""
+    for key, least in AT_LEAST.items():
+        value = OmegaConf.select(cfg, key)
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+            raise UserError(f"{key}={value} must be a whole number, at least {least}")
+    for key, choices in CHOICES.items():
+        value = OmegaConf.select(cfg, key)
+        if value is not None and value not in choices:
+            raise UserError(f"{key}={value} must be one of {', '.join(map(str, choices))}")
+    seed = cfg.get("seed")
+    if seed is not None and (not isinstance(seed, int) or seed < 0):
+        raise UserError(f"seed={seed} must be a whole number, at least 0")
+    root = OmegaConf.select(cfg, "data.root")
+    if root is not None and not Path(root).expanduser().is_dir():
+        raise UserError(f"data.root={root} is not a folder")
+
+
+def plain(cfg: DictConfig) -> dict:
+    """The resolved config as nested plain values, with data.root made absolute so that it means the same from anywhere."""
+    config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    if config["data"].get("root"):
+        config["data"]["root"] = str(Path(config["data"]["root"]).expanduser().resolve())
+    return config

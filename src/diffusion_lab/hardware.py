@@ -1,0 +1,51 @@
+"""What the machine is good at: precision and memory, chosen without being asked."""
+
+import contextlib
+import ctypes
+import sys
+
+import torch
+
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+
+
+def choose_precision(requested: str, device: torch.device) -> str:
+    """Lightning's precision name: `requested`, or for "auto" bf16-mixed where bf16 is fast in hardware, else 32-true.
+
+    On a CPU that means AMX or AVX512-BF16; elsewhere PyTorch emulates bf16, ten times slower than float32.
+    """
+    if requested != "auto":
+        return requested
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        features = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+        fast = features.get("amx_bf16", False) or features.get("avx512_bf16", False)
+    return "bf16-mixed" if fast else "32-true"
+
+
+def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager:
+    """The autocast context of a Lightning precision name, reusable."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16-mixed")
+
+
+def pick_device(accelerator: str) -> torch.device:
+    """The device on which Lightning's `accelerator` ("auto", "cpu", "gpu") would train."""
+    if accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available()):
+        return torch.device("cuda")
+    return torch.device("cpu")
+
+
+def keep_freed_memory() -> None:
+    """Let glibc keep freed memory for the next step instead of giving it back to the kernel.
+
+    A training step frees and takes the same large tensors again; by default each costs a fresh mmap and its page
+    faults. Measured on 64 px convolutions: a third more images a second. Does nothing where the C library is not glibc.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(M_TOP_PAD, 64 * 2**20)

@@ -1,0 +1,1 @@
+"""How good a denoiser is: denoising errors, KID and FID."""

@@ -1,0 +1,86 @@
+"""All figures of one denoiser on one data set."""
+
+import contextlib
+import hashlib
+import logging
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from diffusion_lab.data.cache import Decoded
+from diffusion_lab.data.images import Batch, Split
+from diffusion_lab.denoiser import Denoiser
+from diffusion_lab.metrics.errors import mean_denoising_errors
+from diffusion_lab.metrics.features import cached_features, features_of
+from diffusion_lab.metrics.quality import fid
+from diffusion_lab.sampling.draw import NetworkCalls, Sampler, draw
+
+log = logging.getLogger(__name__)
+
+
+def evaluate(
+    denoiser: Denoiser,
+    decoded: Decoded,
+    sampler: Sampler,
+    extractor: nn.Module,
+    kid: Callable,
+    protocol: str,
+    samples: int,
+    batch_size: int,
+    seed: int,
+    cache_dir: str,
+    autocast: contextlib.AbstractContextManager,
+) -> dict:
+    """Score `denoiser` against the held-out images of `decoded`.
+
+    Generated images carry the held-out images' labels in turn, where there are labels. They are rounded to 8 bit, as if
+    saved and read again, before features are taken.
+
+    Args:
+        extractor: see `diffusion_lab.metrics.features`.
+        kid: (real features, generated features, seed) to (mean, standard deviation).
+        protocol: the name of that way to compute KID.
+        samples: images to generate.
+        batch_size: images at a time; fixed by the config, for float rounding depends on it.
+
+    Returns:
+        noise_loss, image_loss, kid, kid_std, fid, and what they depend on.
+    """
+    split = Split(decoded, decoded.held_out)
+    errors = mean_denoising_errors(denoiser, batches_of(split, batch_size), autocast)
+    extractor = extractor.to(denoiser.mean.device)
+    positions = hashlib.sha256(decoded.held_out.tobytes()).hexdigest()[:8]
+    pixels = (batch.pixels for batch in batches_of(split, batch_size))
+    real = cached_features(pixels, extractor, f"{decoded.key}-{positions}", cache_dir)
+    labels = split.labels[split.positions]
+    labels = labels[torch.arange(samples) % len(labels)]
+    shape = (decoded.images.shape[3], *decoded.images.shape[1:3])
+    log.info("drawing %d images and scoring them against %d real ones (%s)", samples, len(real), extractor.identity)
+    with NetworkCalls(denoiser) as calls:
+        images = draw(denoiser, sampler, shape, samples, seed, batch_size, labels, autocast)
+        generated = features_of((to_uint8(batch) for batch in images), extractor)
+    kid_mean, kid_std = kid(real, generated, seed)
+    return {
+        **errors,
+        "kid": kid_mean,
+        "kid_std": kid_std,
+        "fid": fid(real, generated),
+        "feature_extractor": extractor.identity,
+        "extractor_resolution": extractor.resolution,
+        "protocol": protocol,
+        "samples": samples,
+        "real_images": len(real),
+        "network_calls": calls.count // -(-samples // batch_size),
+    }
+
+
+def batches_of(split: Split, batch_size: int) -> Iterator[Batch]:
+    """The images of a split in order."""
+    for indices in torch.arange(len(split.positions)).split(batch_size):
+        yield split.__getitems__(indices)
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Pixel values from 0 to 1 to 0..255, rounded."""
+    return (images * 255).round().to(torch.uint8)

@@ -1,0 +1,78 @@
+"""KID and FID between features of real and generated images, by torchmetrics' classes.
+
+Features are extracted once (see `features.py`) and shown to torchmetrics through an extractor that hands them on, in
+float64: KID is a small difference of large sums, and float32 leaves it three digits.
+"""
+
+import logging
+import warnings
+
+import torch
+from torch import Tensor, nn
+from torchmetrics.image.fid import FrechetInceptionDistance
+from torchmetrics.image.kid import KernelInceptionDistance
+
+log = logging.getLogger(__name__)
+
+
+class _Features(nn.Module):
+    """Stands where torchmetrics expects the extractor, for images that are features already."""
+
+    def __init__(self, num_features: int):
+        super().__init__()
+        self.num_features = num_features
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features
+
+
+def kid(real: Tensor, generated: Tensor, seed: int, subsets: int = 100, subset_size: int = 500) -> tuple[float, float]:
+    """Kernel Inception Distance (Binkowski et al. 2018, arXiv:1801.01401, eq. 4), kernel (x.y / d + 1) ** 3, unbiased.
+
+    Args:
+        real, generated: features (N, D) and (M, D).
+        seed: of the random subsets.
+        subsets, subset_size: how many subsets, and images in each; lowered to half of the images where there are fewer
+            than `subset_size` of them, and said so.
+
+    Returns:
+        Mean and standard deviation over the subsets.
+    """
+    fewest = min(len(real), len(generated))
+    if fewest < subset_size:
+        log.info("KID: %d images are fewer than subset_size=%d; subsets of %d are used", fewest, subset_size, fewest // 2)
+        subset_size = fewest // 2
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _kid(real, generated, subsets, subset_size)
+
+
+def kid_per_batch(real: Tensor, generated: Tensor, seed: int, batch_size: int = 128) -> tuple[float, float]:
+    """The reference system's protocol: unbiased KID of each batch of `batch_size`, in order, averaged.
+
+    Returns:
+        Mean and standard deviation over the batches. `seed` is not used: nothing is random.
+    """
+    pairs = zip(real.split(batch_size), generated.split(batch_size), strict=False)
+    sized = ((a[: len(b)], b[: len(a)]) for a, b in pairs)
+    values = torch.tensor([_kid(a, b, subsets=1, subset_size=len(a))[0] for a, b in sized if len(a) > 1])
+    return values.mean().item(), values.std(unbiased=False).item()
+
+
+def fid(real: Tensor, generated: Tensor) -> float:
+    """Frechet Inception Distance (Heusel et al. 2017, arXiv:1706.08500, eq. 6). Depends on the number of images."""
+    metric = FrechetInceptionDistance(feature=_Features(real.shape[1]))
+    metric.set_dtype(torch.float64)
+    metric.update(real.double(), real=True)
+    metric.update(generated.double(), real=False)
+    return metric.compute().item()
+
+
+def _kid(real: Tensor, generated: Tensor, subsets: int, subset_size: int) -> tuple[float, float]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # "will save all extracted features in buffer": meant to
+        metric = KernelInceptionDistance(_Features(real.shape[1]), subsets=subsets, subset_size=subset_size)
+    metric.update(real.double(), real=True)
+    metric.update(generated.double(), real=False)
+    mean, std = metric.compute()
+    return mean.item(), std.item()

@@ -1,0 +1,83 @@
+"""The reference system's U-Net: D. Falbel's "denoising-diffusion", after A. Beres's Keras DDIM example."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from diffusion_lab.errors import UserError
+from diffusion_lab.networks.embeddings import Sinusoid
+
+
+class ResidualBlock(nn.Module):
+    """BatchNorm, 3x3 convolution, Swish, 3x3 convolution; summed with a 1x1 convolution of the input."""
+
+    def __init__(self, channels: int, width: int):
+        super().__init__()
+        self.residual = nn.Conv2d(channels, width, 1)
+        self.norm = nn.BatchNorm2d(channels)
+        self.conv1 = nn.Conv2d(channels, width, 3, padding=1)
+        self.conv2 = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.residual(x) + self.conv2(F.silu(self.conv1(self.norm(x))))
+
+
+class ReferenceUNet(nn.Module):
+    """3,562,211 parameters with the default widths at 3 channels. Labels are not used.
+
+    The noise level's embedding is spread over the image and concatenated at the input; every up block concatenates
+    the skip of its own down block.
+
+    Args:
+        channels: of the images.
+        image_size: height and width in pixels, divisible by 2 ** len(widths).
+        widths: channels at each resolution; the resolution halves after each.
+        blocks: residual blocks a level.
+    """
+
+    def __init__(
+        self, channels: int = 3, image_size: int = 64, widths: tuple[int, ...] = (32, 64, 96, 128), blocks: int = 2
+    ):
+        super().__init__()
+        factor = 2 ** len(widths)
+        if image_size % factor:
+            raise UserError(
+                f"data.image_size={image_size} does not suit network reference_unet: take a multiple of {factor}"
+            )
+        self.embedding = Sinusoid(16, 1, 1000)
+        self.stem = nn.Conv2d(channels, 32, 1)
+        skips, x = [], 64
+        self.down = nn.ModuleList()
+        for width in widths:
+            level = nn.ModuleList()
+            for _ in range(blocks):
+                level.append(ResidualBlock(x, width))
+                skips.append(x := width)
+            self.down.append(level)
+        self.middle = nn.Sequential(ResidualBlock(x, 2 * x), ResidualBlock(2 * x, x))
+        self.up = nn.ModuleList()
+        for width in (*reversed(widths[:-1]), widths[0]):
+            level = nn.ModuleList()
+            for _ in range(blocks):
+                level.append(ResidualBlock(x + skips.pop(), width))
+                x = width
+            self.up.append(level)
+        self.out = nn.Conv2d(x, channels, 1)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, noisy: Tensor, level: Tensor, label: Tensor | None = None) -> Tensor:
+        """noisy (B, C, H, W), level (B,) in [0, 1]; returns (B, C, H, W)."""
+        spread = self.embedding(level)[:, :, None, None].expand(-1, -1, *noisy.shape[2:])
+        x = torch.cat([self.stem(noisy), spread.to(memory_format=torch.channels_last)], dim=1)
+        skips = []
+        for blocks in self.down:
+            for block in blocks:
+                skips.append(x := block(x))
+            x = F.avg_pool2d(x, 2)
+        x = self.middle(x)
+        for blocks in self.up:
+            x = F.interpolate(x, scale_factor=2, mode="bilinear")
+            for block in blocks:
+                x = block(torch.cat([x, skips.pop()], dim=1))
+        return self.out(x)

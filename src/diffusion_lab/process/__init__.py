@@ -1,0 +1,1 @@
+"""The forward process (how an image dissolves into noise) and what a network learns from it."""

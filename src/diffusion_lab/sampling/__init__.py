@@ -1,0 +1,1 @@
+"""Drawing images: pure functions over a Denoiser."""

@@ -1,0 +1,59 @@
+"""Drawing many images in batches, each from noise of its own seed."""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+from diffusion_lab.denoiser import Denoiser
+from diffusion_lab.process.seeds import noise_of_images
+
+Sampler = Callable[..., Tensor]
+
+
+def draw(
+    denoiser: Denoiser,
+    sampler: Sampler,
+    shape: tuple[int, int, int],
+    count: int,
+    seed: int,
+    batch_size: int,
+    labels: Tensor | None = None,
+    autocast=None,
+) -> Iterator[Tensor]:
+    """Yield batches of images (B, C, H, W), pixel values from 0 to 1, on the CPU: `count` in all.
+
+    Image i depends on `seed`, i and its label, not on `count` or `batch_size` (up to float rounding).
+
+    Args:
+        shape: of one image, (C, H, W).
+        labels: (count,) classes, -1 for none; None where the network takes no label.
+        autocast: a context manager under which the network runs, see `diffusion_lab.hardware.autocast`.
+    """
+    was_training = denoiser.training
+    denoiser.eval()
+    device = denoiser.mean.device
+    for indices in torch.arange(count).split(batch_size):
+        noise = noise_of_images(seed, indices, shape).to(device, memory_format=torch.channels_last)
+        label = None if labels is None else labels[indices].to(device)
+        with torch.inference_mode(), autocast or torch.autocast(device.type, enabled=False):
+            images = denoiser.to_pixels(sampler(denoiser, noise, label))
+        yield images.cpu()
+    denoiser.train(was_training)
+
+
+class NetworkCalls:
+    """Counts the forward passes of a denoiser, batch by batch: `with NetworkCalls(denoiser) as calls: ...; calls.count`."""
+
+    def __init__(self, denoiser: Denoiser):
+        self.denoiser, self.count = denoiser, 0
+
+    def __enter__(self) -> "NetworkCalls":
+        self.hook = self.denoiser.register_forward_hook(self._add)
+        return self
+
+    def _add(self, *_) -> None:
+        self.count += 1
+
+    def __exit__(self, *_) -> None:
+        self.hook.remove()

@@ -1,0 +1,46 @@
+"""What happens while a run trains: throughput, sample grids. The rest are Lightning's own callbacks."""
+
+import time
+from collections.abc import Callable
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+
+class Throughput(Callback):
+    """Logs training images a second, over the steps between two logged ones, on the progress bar and as a curve."""
+
+    def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self.images, self.start = 0, time.perf_counter()
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs, batch, batch_idx: int) -> None:
+        self.images += len(batch.pixels) * trainer.world_size
+        if (batch_idx + 1) % trainer.log_every_n_steps == 0:
+            rate = self.images / (time.perf_counter() - self.start)
+            module.log("images_per_second", rate, prog_bar=True)
+            self.images, self.start = 0, time.perf_counter()
+
+
+class EpochLine(Callback):
+    """One line an epoch where there is no terminal for a progress bar: a log file, a pipe, a side-by-side job."""
+
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if trainer.is_global_zero:
+            figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
+            names = ("train/loss_epoch", "val/noise_loss", "val/image_loss", "images_per_second")
+            shown = ", ".join(f"{name} {figures[name]:.4g}" for name in names if name in figures)
+            print(f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: {shown}", flush=True)
+
+
+class EveryNEpochs(Callback):
+    """Calls `act(epoch, step)` after every n-th epoch's validation, while the averaged weights are in place.
+
+    It must stand before Lightning's weight averaging among the callbacks, which swaps the weights back.
+    """
+
+    def __init__(self, n: int, act: Callable[[int, int], None]):
+        self.n, self.act = n, act
+
+    def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        if trainer.is_global_zero and epoch % self.n == 0:
+            self.act(epoch, trainer.global_step)

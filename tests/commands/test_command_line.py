@@ -1,0 +1,166 @@
+"""What a user types: the grid, a kill, and mistakes; each in a process of its own."""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from tests.conftest import PROJECT, TINY
+
+
+def type_command(folder: Path, script: str, *arguments: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, str(PROJECT / f"src/{script}.py"), *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240, check=False)
+
+
+def one_line_error(result: subprocess.CompletedProcess) -> str:
+    """The message of a failed command: one line, no traceback, exit status 1."""
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, result.stderr
+    return lines[0]
+
+
+def test_a_grid_goes_on_past_a_failure_and_is_not_run_twice(tmp_path):
+    arguments = ("-m", *TINY, "epochs=1", "logger=csv", "loss=mae,mse", "data.image_size=28,30")
+    first = type_command(tmp_path, "train", *arguments)
+    assert first.returncode == 1, first.stderr
+    runs = {
+        folder.name: json.loads((folder / "results.json").read_text())
+        for folder in (tmp_path / "outputs/mnist_5k").glob("*/")
+    }
+    assert sorted(results["status"] for results in runs.values()) == ["failed", "failed", "finished", "finished"]
+    assert any("loss-mae" in name for name in runs)
+    assert "4 runs, 2 finished" in first.stdout
+    assert first.stdout.count("data.image_size=30 does not suit network unet: take a multiple of 4") >= 2
+    stamps = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("last.ckpt")}
+    second = type_command(tmp_path, "train", *arguments)
+    assert second.stdout.count("nothing is run again") == 2
+    assert "4 runs, 2 finished" in second.stdout
+    assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("last.ckpt")} == stamps
+
+
+def test_jobs_run_side_by_side(tmp_path):
+    arguments = ("-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", *TINY, "epochs=1", "seed=0,1")
+    result = type_command(tmp_path, "train", *arguments)
+    assert result.returncode == 0, result.stderr
+    assert "2 runs, 2 finished" in result.stdout
+    assert len(list(tmp_path.rglob("offline-run-*"))) == 2  # each its own W&B run
+
+
+def test_killed_and_typed_again_it_ends_as_if_never_killed(tmp_path):
+    arguments = [*TINY, "epochs=4", "logger=csv"]
+    assert type_command(tmp_path, "train", *arguments, "hydra.run.dir=unbroken").returncode == 0
+    command = [sys.executable, str(PROJECT / "src/train.py"), *arguments, "hydra.run.dir=killed"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    checkpoint = tmp_path / "killed/checkpoints/last.ckpt"
+    while not checkpoint.exists() and process.poll() is None:
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (tmp_path / "killed/results.json").exists()
+    assert type_command(tmp_path, "train", *arguments, "hydra.run.dir=killed").returncode == 0
+    figures = [json.loads((tmp_path / name / "results.json").read_text()) for name in ("killed", "unbroken")]
+    for key in ("kid", "fid", "noise_loss", "image_loss", "steps", "config_hash"):
+        assert figures[0][key] == figures[1][key]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["epochs=0"], "epochs=0 must be a whole number, at least 1"),
+        (["epochs=-1"], "epochs=-1 must be"),
+        (["batch_size=0"], "batch_size=0 must be"),
+        (["sampler.steps=0"], "sampler.steps=0 must be"),
+        (["seed=x"], "seed=x must be"),
+        (["data.on_error=hide"], "must be one of raise, skip"),
+        (["data.image_size=30"], "data.image_size=30 does not suit network unet: take a multiple of 4"),
+        (["network=reference_unet"], "data.image_size=28 does not suit network reference_unet: take a multiple of 16"),
+        (["data=folder"], "data.root is not set"),
+        (["data=folder", "data.root=nowhere"], "data.root=nowhere is not a folder"),
+        (["data=folder", "data.root=no_images"], "holds no images (looked for .jpg"),
+        (["data=folder", "data.root=broken"], "broken image(s): broken/empty.jpg"),
+        (["data=flowers", "data.root=nowhere"], "data.root=nowhere is not a folder"),
+        (["metrics/extractor=inception", "metrics.extractor.weights=none.pth"], "metrics.extractor.weights=FILE"),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, list) else "",
+)
+def test_mistakes_get_one_line_and_leave_nothing(tmp_path, arguments, message):
+    (tmp_path / "no_images").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken/empty.jpg").write_bytes(b"")
+    Image.new("RGB", (64, 64)).save(tmp_path / "broken/whole.png")
+    began = time.perf_counter()
+    result = type_command(tmp_path, "train", *arguments)
+    seconds = time.perf_counter() - began
+    assert message in one_line_error(result)
+    assert not (tmp_path / "outputs").exists()
+    assert seconds < 5
+
+
+@pytest.mark.parametrize(("word", "help_"), [("loss=nonsense", "mae"), ("epoch=3", "Could not override 'epoch'")])
+def test_unknown_words_are_answered_by_hydra(tmp_path, word, help_):
+    result = type_command(tmp_path, "train", word)
+    assert result.returncode == 1
+    assert help_ in result.stderr
+    assert not (tmp_path / "outputs").exists()
+
+
+class Trap:
+    """Unpickling this would make a folder."""
+
+    def __reduce__(self):
+        return (os.mkdir, ("sprung",))
+
+
+@pytest.fixture
+def bad_checkpoints(tmp_path) -> Path:
+    torch.save({"state_dict": {}, "epoch": 1}, tmp_path / "other_program.ckpt")
+    (tmp_path / "truncated.ckpt").write_bytes((tmp_path / "other_program.ckpt").read_bytes()[:300])
+    torch.save({"config": {}, "state_dict": Trap()}, tmp_path / "trap.ckpt")
+    (tmp_path / "old_trap.ckpt").write_bytes(pickle.dumps(Trap()))
+    (tmp_path / "text.ckpt").write_text("no checkpoint")
+    targets = {"network": "os.mkdir", "schedule": "diffusion_lab.experiments.runs.os.mkdir"}
+    for name, target in targets.items():
+        config = {group: {} for group in ("network", "schedule", "target", "data", "sampler", "metrics")}
+        config[name] = {"_target_": target, "path": "sprung"}
+        torch.save({"config": config, "state_dict": {}}, tmp_path / f"target_{name}.ckpt")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("missing", "is not a file"),
+        ("truncated", "cannot be read"),
+        ("text", "is damaged"),
+        ("other_program", "was not written by diffusion-lab"),
+        ("trap", "pickled code, which is never run"),
+        ("old_trap", "pickled code, which is never run"),
+        ("target_network", "names os.mkdir; if you trust it"),
+        ("target_schedule", "names diffusion_lab.experiments.runs.os.mkdir"),
+    ],
+)
+def test_bad_checkpoints_get_one_line_and_run_nothing(bad_checkpoints, name, message):
+    script = "evaluate" if name in ("missing", "trap", "target_network") else "sample"
+    assert message in one_line_error(type_command(bad_checkpoints, script, f"checkpoint={name}.ckpt"))
+    assert not (bad_checkpoints / "sprung").exists()
+    assert not (bad_checkpoints / "outputs").exists()
+
+
+def test_help_and_config_need_no_torch(tmp_path):
+    code = "import sys; sys.argv = ['train.py', '--help']; import runpy, atexit; "
+    code += "atexit.register(lambda: print('torch' in sys.modules)); "
+    code += f"runpy.run_path({str(PROJECT / 'src/train.py')!r}, run_name='__main__')"
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "loss: mae, mse" in result.stdout
+    assert result.stdout.strip().endswith("False")

@@ -1,0 +1,186 @@
+"""End to end on a few real digits: train, score, evaluate, sample, skip, resume."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from diffusion_lab.checkpoints import build_denoiser, load_checkpoint
+from diffusion_lab.commands.evaluate import evaluate_checkpoint
+from diffusion_lab.commands.sample import sample_checkpoint
+from diffusion_lab.commands.train import train
+from diffusion_lab.experiments.runs import Run
+from diffusion_lab.training.callbacks import EpochLine
+from tests.conftest import TINY, composed
+
+FIGURES = ("noise_loss", "image_loss", "kid", "kid_std", "fid")
+KEYS = {
+    *FIGURES,
+    *("feature_extractor", "extractor_resolution", "protocol", "samples", "real_images", "network_calls", "weights"),
+    *("parameters", "epochs", "steps", "train_seconds", "train_images_per_second", "seed", "config_hash", "status"),
+    *("versions", "precision"),
+}
+
+
+@pytest.fixture
+def run_of(tmp_path):
+    """run_of("loss=mae", ...): train in a folder of its own and return its Run."""
+
+    def trained(*overrides: str, folder: str = "run") -> Run:
+        train(composed("train", *TINY, *overrides), str(tmp_path / folder), is_multirun=False)
+        return Run(tmp_path / folder)
+
+    return trained
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Run:
+    """One tiny run with every part, W&B offline included, shared by the tests that only look."""
+    folder = tmp_path_factory.mktemp("outputs") / "tiny" / "finished"
+    train(composed("train", *TINY), str(folder), is_multirun=False)
+    return Run(folder)
+
+
+def test_leaves_behind_what_design_promises(finished):
+    results = finished.results()
+    assert results.keys() == KEYS
+    assert results["status"] == "finished"
+    assert results["network_calls"] == 3
+    assert results["weights"] == "averaged"
+    assert results["feature_extractor"] == "efficientnet_lite0"
+    assert (results["samples"], results["epochs"]) == (24, 2)
+    config = yaml.safe_load(finished.config_file.read_text())
+    assert config["choices"]["loss"] == "mse"
+    assert config["network"]["channels"] == 1  # resolved
+    for picture in ("epoch_0001", "epoch_0002", "final", "forward", "reverse"):
+        assert Image.open(finished.samples / f"{picture}.png").width > 100
+    assert list(finished.folder.glob("wandb/offline-run-*/*.wandb"))
+    rows = list(csv.DictReader(finished.metrics_file.open()))
+    for curve in (
+        "train/loss_step",
+        "train/loss_epoch",
+        "val/noise_loss",
+        "val/image_loss",
+        "images_per_second",
+        "lr-AdamW",
+    ):
+        assert any(row[curve] for row in rows), curve
+    assert any(float(row["final/kid"] or "nan") == results["kid"] for row in rows)
+
+
+@pytest.mark.parametrize("name", ["last", "best"])
+def test_checkpoints_hold_plain_values_and_the_config(finished, name):
+    checkpoint = torch.load(finished.checkpoints / f"{name}.ckpt", weights_only=True)
+    assert checkpoint["config"]["data"]["name"] == "mnist_5k"
+    assert build_denoiser(checkpoint).mean.shape == (1, 1, 1)
+
+
+def test_saved_weights_are_the_averaged_ones(finished):
+    checkpoint = load_checkpoint(finished.last_checkpoint)
+    name = "denoiser.network.stem.weight"
+    assert (checkpoint["state_dict"][name] - checkpoint["current_model_state"][name]).abs().max() > 0
+
+
+def test_evaluate_repeats_the_figures_from_the_checkpoint_alone(finished, tmp_path):
+    moved = tmp_path / "elsewhere.ckpt"
+    moved.write_bytes(finished.last_checkpoint.read_bytes())
+    evaluate_checkpoint(composed("evaluate", f"checkpoint={moved}"), str(tmp_path / "evaluation"))
+    evaluation = json.loads((tmp_path / "evaluation/evaluation.json").read_text())
+    assert {key: evaluation[key] for key in FIGURES} == {key: finished.results()[key] for key in FIGURES}
+
+
+def test_evaluate_takes_other_choices(finished, tmp_path):
+    overrides = (
+        f"checkpoint={finished.last_checkpoint}",
+        "sampler.steps=5",
+        "metrics=reference",
+        "metrics.samples=20",
+        "seed=3",
+    )
+    evaluate_checkpoint(composed("evaluate", *overrides), str(tmp_path / "evaluation"))
+    evaluation = json.loads((tmp_path / "evaluation/evaluation.json").read_text())
+    assert (evaluation["network_calls"], evaluation["samples"], evaluation["protocol"]) == (5, 20, "reference")
+    assert evaluation["noise_loss"] == finished.results()["noise_loss"]
+    assert evaluation["kid"] != finished.results()["kid"]
+
+
+def test_sample_draws_the_same_image_whatever_the_batch(finished, tmp_path):
+    for folder, options in (("a", ("count=20", "batch_size=20")), ("b", ("count=18", "batch_size=5"))):
+        sample_checkpoint(composed("sample", f"checkpoint={finished.last_checkpoint}", *options), str(tmp_path / folder))
+    assert len(list((tmp_path / "a").glob("0*.png"))) == 20
+    a, b = (np.asarray(Image.open(tmp_path / folder / "00017.png"), dtype=int) for folder in "ab")
+    assert np.abs(a - b).max() <= 1
+    assert Image.open(tmp_path / "a/grid.png").width > 100
+
+
+def test_sample_label_changes_the_image(finished, tmp_path):
+    for label in (3, 4):
+        options = (f"checkpoint={finished.last_checkpoint}", "count=1", f"label={label}")
+        sample_checkpoint(composed("sample", *options), str(tmp_path / str(label)))
+    three, four = ((tmp_path / label / "00000.png").read_bytes() for label in "34")
+    assert three != four
+
+
+def test_a_finished_run_is_shown_not_run_again(run_of, capsys, monkeypatch):
+    run = run_of("logger=csv")
+    before = run.results_file.stat().st_mtime_ns
+    monkeypatch.setattr("diffusion_lab.commands.train.decode_source", None)  # would fail if anything ran
+    run_of("logger=csv")
+    assert run.results_file.stat().st_mtime_ns == before
+    assert "Final figures" in capsys.readouterr().out
+
+
+def test_an_interrupted_run_ends_as_an_unbroken_one(run_of, monkeypatch):
+    options = ("logger=csv", "epochs=3", "data.flip=true")
+    unbroken = run_of(*options, folder="unbroken")
+
+    def crash(self, trainer, module):
+        if trainer.current_epoch == 1:
+            raise RuntimeError("the machine died")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(EpochLine, "on_train_epoch_end", crash)
+        with pytest.raises(RuntimeError, match="the machine died"):
+            run_of(*options, folder="broken")
+    broken = Run(unbroken.folder.with_name("broken"))
+    assert not broken.results()
+    assert load_checkpoint(broken.last_checkpoint)["epoch"] == 0
+    run_of(*options, folder="broken")
+    for key in (*FIGURES, "epochs", "steps"):
+        assert broken.results()[key] == unbroken.results()[key], key
+    curves = [
+        [(row["step"], row["train/loss_step"], row["val/image_loss"]) for row in csv.DictReader(run.metrics_file.open())]
+        for run in (broken, unbroken)
+    ]
+    assert curves[0] == curves[1]
+
+
+def test_another_budget_is_another_run(run_of):
+    assert run_of("logger=csv", "epochs=1").results()["epochs"] == 1
+    run = run_of("logger=csv", "epochs=2")
+    assert run.results()["epochs"] == 2
+    assert len(list(run.folder.parent.glob("run~*"))) == 1
+
+
+def test_figures_while_training_are_logged(run_of):
+    rows = list(csv.DictReader(run_of("logger=csv", "metrics.every_n_epochs=1").metrics_file.open()))
+    assert len([row for row in rows if row["val/kid"]]) == 2
+
+
+REFERENCE = ("network=reference_unet", "network.widths=[16,16]", "target=noise", "loss=mae", "schedule=linear_clipped")
+
+
+@pytest.mark.parametrize("options", [REFERENCE, ("ema=null", "optimizer=adam", "learning_rate=constant", "times=uniform")])
+def test_learns_with_other_parts(tmp_path, options):
+    tiny = [option for option in TINY if "reference_unet" not in options[0] or not option.startswith("network.")]
+    train(composed("train", *tiny, "logger=tensorboard", "epochs=4", *options), str(tmp_path / "run"), is_multirun=False)
+    run = Run(tmp_path / "run")
+    assert run.results()["weights"] == ("last" if "ema=null" in options else "averaged")
+    losses = [float(row["train/loss_epoch"]) for row in csv.DictReader(run.metrics_file.open()) if row["train/loss_epoch"]]
+    assert losses[-1] < losses[0]
+    assert list(Path(run.folder, "tensorboard").glob("events*"))

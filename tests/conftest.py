@@ -1,0 +1,50 @@
+"""Configs are composed as a user would; caches go to a temporary folder that the whole session shares."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from diffusion_lab.experiments.runs import register_resolvers
+
+PROJECT = Path(__file__).parents[1]
+SHARED_DATA = PROJECT.parent / "shared" / "data"
+
+# One short run on a few real digits: every part, in seconds.
+TINY = (
+    "epochs=2",
+    "batch_size=32",
+    "data.max_images=160",
+    "network.widths=[16,16]",
+    "metrics.samples=24",
+    "sampler.steps=3",
+    "grid.count=10",
+    "grid.every_n_epochs=1",
+    "trainer.log_every_n_steps=2",
+)
+
+needs_shared_data = pytest.mark.skipif(
+    not SHARED_DATA.is_dir(), reason=f"REAL PHOTOGRAPHS NOT TESTED: {SHARED_DATA} is absent"
+)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    os.environ["DIFFUSION_LAB_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    return Path(os.environ["DIFFUSION_LAB_CACHE"])
+
+
+def composed(name: str, *overrides: str) -> DictConfig:
+    """The config that `python src/<name>.py <overrides>` composes, with Hydra's own part set aside as it does."""
+    register_resolvers()
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
+        cfg = compose(name, list(overrides), return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)
+    cfg = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
+    OmegaConf.set_struct(cfg, True)
+    return cfg

@@ -1,0 +1,48 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from diffusion_lab.data.cache import Decoded
+from diffusion_lab.data.images import Images, Split
+
+
+@pytest.fixture
+def decoded() -> Decoded:
+    images = np.random.default_rng(0).integers(0, 256, (50, 6, 6, 3), dtype=np.uint8)
+    return Decoded(images, np.arange(50), np.arange(10, 50), np.arange(10), [], "key")
+
+
+def test_an_epoch_visits_each_training_image_repeat_times(decoded):
+    data = Images(decoded, batch_size=16, repeat=3)
+    seen = torch.cat([batch.label for batch in data.train_dataloader()])
+    assert torch.bincount(seen, minlength=50).tolist() == [0] * 10 + [3] * 40
+    assert len(data.train_dataloader()) == 8  # 120 images, the last batch is smaller
+
+
+def test_a_batch_is_the_images_it_names_in_channels_last(decoded):
+    batch = next(iter(Images(decoded, batch_size=4).val_dataloader()))
+    assert batch.index.tolist() == [0, 1, 2, 3]
+    assert batch.pixels.is_contiguous(memory_format=torch.channels_last)
+    assert (batch.pixels.permute(0, 2, 3, 1).numpy() == decoded.images[:4]).all()
+
+
+def test_statistics_are_those_of_the_training_pixels(decoded):
+    mean, std = Split(decoded, decoded.train).statistics()
+    pixels = decoded.images[10:].reshape(-1, 3) / 255
+    torch.testing.assert_close(mean, torch.tensor(pixels.mean(0), dtype=torch.float32))
+    torch.testing.assert_close(std, torch.tensor(pixels.std(0), dtype=torch.float32))
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_flips_half_of_the_training_images_and_no_others(decoded, training):
+    data = Images(decoded, batch_size=40, flip=True)
+    data.trainer = SimpleNamespace(training=training, world_size=1, global_rank=0)
+    torch.manual_seed(0)
+    batch = next(iter(data.train_dataloader()))
+    flipped = data.on_after_batch_transfer(batch, 0).pixels
+    same = (flipped == batch.pixels).flatten(1).all(1)
+    mirrored = (flipped == batch.pixels.flip(-1)).flatten(1).all(1)
+    assert (same | mirrored).all()
+    assert (10 <= mirrored.sum() <= 30) if training else same.all()

@@ -1,0 +1,145 @@
+"""Sources: what is in them, how they split, and that images of every mode are read rightly."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffusion_lab.data import sources
+from diffusion_lab.errors import UserError
+from tests.conftest import SHARED_DATA, needs_shared_data
+
+
+def save(path: Path, image: Image.Image, **options) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image.save(path, **options)
+    return path
+
+
+def test_mnist_5k_is_the_real_digits_split_four_to_one():
+    source = sources.mnist_5k()
+    assert (len(source.items), len(source.train), len(source.held_out)) == (5000, 4000, 1000)
+    assert not set(source.train) & set(source.held_out)
+    labels = np.array([label for _, label in source.items])
+    assert np.bincount(labels).tolist() == [500] * 10
+    assert all(80 <= n <= 120 for n in np.bincount(labels[source.held_out]))
+    pixels = np.stack([np.asarray(image) for image, _ in source.items])
+    assert pixels.shape == (5000, 28, 28)
+    assert pixels.mean() / 255 == pytest.approx(0.1307, abs=0.003)  # MNIST's published mean
+
+
+@needs_shared_data
+def test_flowers_merges_all_splits():
+    source = sources.flowers(str(SHARED_DATA))
+    assert (len(source.train), len(source.held_out)) == (6551, 1638)
+    assert len(source.class_names) == 102
+    image, label = source.items[0]
+    assert image.mode == "RGB"
+    assert 0 <= label < 102
+
+
+@needs_shared_data
+def test_pets_holds_out_its_test_split():
+    source = sources.pets(str(SHARED_DATA))
+    lines = {
+        name: len((SHARED_DATA / f"oxford-iiit-pet/annotations/{name}.txt").read_text().splitlines())
+        for name in ("trainval", "test")
+    }
+    assert (len(source.train), len(source.held_out)) == (lines["trainval"], lines["test"])
+    assert len(source.class_names) == 37
+
+
+def test_torchvision_sets_are_found_under_root(tmp_path):
+    """MNIST's own file format, written by hand, is found without a download."""
+    import torch
+
+    torch.manual_seed(0)
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for split, count in (("train", 6), ("t10k", 4)):
+        images = torch.randint(0, 256, (count, 28, 28), dtype=torch.uint8).numpy()
+        sizes = np.array([count, 28, 28], dtype=">i4").tobytes()
+        (raw / f"{split}-images-idx3-ubyte").write_bytes(bytes([0, 0, 8, 3]) + sizes + images.tobytes())
+        labels = np.arange(count, dtype=np.uint8)
+        (raw / f"{split}-labels-idx1-ubyte").write_bytes(
+            bytes([0, 0, 8, 1]) + np.array([count], ">i4").tobytes() + labels.tobytes()
+        )
+    source = sources.torchvision_train_test(str(tmp_path), "MNIST")
+    assert (source.train.tolist(), source.held_out.tolist()) == ([0, 1, 2, 3, 4, 5], [6, 7, 8, 9])
+    assert source.items[7][1] == 1
+    assert len(source.class_names) == 10
+
+
+def test_folder_takes_first_level_folders_as_classes(tmp_path):
+    for name in ("cats/a.jpg", "cats/deep/b.PNG", "dogs/c.webp", "dogs/notes.txt"):
+        path = tmp_path / name
+        save(path, Image.new("RGB", (9, 7)), format="PNG") if path.suffix != ".txt" else path.write_text("no image")
+    source = sources.folder(str(tmp_path))
+    assert source.class_names == ["cats", "dogs"]
+    assert [label for _, label in source.items] == [0, 0, 1]
+
+
+def test_folder_without_subfolders_has_no_classes(tmp_path):
+    for i in range(3):
+        save(tmp_path / f"{i}.png", Image.new("RGB", (4, 4)))
+    source = sources.folder(str(tmp_path))
+    assert source.class_names == []
+    assert [label for _, label in source.items] == [-1, -1, -1]
+
+
+def test_folder_errors_name_the_root_and_what_was_looked_for(tmp_path):
+    with pytest.raises(UserError, match=r"data\.root is not set"):
+        sources.folder(None)
+    with pytest.raises(UserError, match=r"holds no images \(looked for \.jpg"):
+        sources.folder(str(tmp_path))
+
+
+def test_fingerprint_changes_with_a_file(tmp_path):
+    for i in range(2):
+        save(tmp_path / f"{i}.png", Image.new("L", (4, 4), i))
+    before = sources.folder(str(tmp_path)).fingerprint
+    assert sources.folder(str(tmp_path)).fingerprint == before
+    save(tmp_path / "1.png", Image.new("L", (5, 5), 200))
+    assert sources.folder(str(tmp_path)).fingerprint != before
+
+
+ORANGE = (250, 128, 10)
+
+
+@pytest.mark.parametrize(
+    ("image", "suffix", "expected"),
+    [
+        (Image.new("RGB", (6, 6), ORANGE), ".png", ORANGE),
+        (Image.new("L", (6, 6), 77), ".png", (77, 77, 77)),
+        (Image.new("RGB", (6, 6), ORANGE).convert("CMYK"), ".jpg", ORANGE),
+        (Image.new("RGB", (6, 6), ORANGE).convert("P", palette=Image.Palette.ADAPTIVE), ".png", ORANGE),
+        (Image.new("RGBA", (6, 6), (*ORANGE, 255)), ".png", ORANGE),
+        (Image.new("RGBA", (6, 6), (*ORANGE, 0)), ".png", (255, 255, 255)),
+        (Image.new("LA", (6, 6), (0, 128)), ".png", (127, 127, 127)),
+        (Image.new("1", (6, 6), 1), ".png", (255, 255, 255)),
+        (Image.fromarray(np.full((6, 6), 32768, dtype=np.uint16)), ".png", (128, 128, 128)),
+    ],
+    ids=["rgb", "grey", "cmyk", "palette", "opaque", "transparent", "half-transparent", "one-bit", "16-bit"],
+)
+def test_every_mode_is_read_rightly(tmp_path, image, suffix, expected):
+    read = sources.read_image(save(tmp_path / f"image{suffix}", image), channels=3)
+    assert read.mode == "RGB"
+    assert np.abs(np.asarray(read, dtype=int) - expected).max() <= 3  # JPEG rounds
+
+
+def test_exif_rotation_is_applied(tmp_path):
+    image = Image.new("RGB", (8, 4), "black")
+    image.paste((255, 255, 255), (0, 0, 4, 4))  # the left half is white
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned: show rotated by 90 degrees clockwise
+    read = np.asarray(sources.read_image(save(tmp_path / "turned.png", image, exif=exif), channels=1))
+    assert read.shape == (8, 4)
+    assert read[:4].min() == 255  # left has become top
+    assert read[4:].max() == 0
+
+
+def test_grey_and_transparent_channels(tmp_path):
+    path = save(tmp_path / "image.png", Image.new("RGBA", (4, 4), (*ORANGE, 100)))
+    assert sources.read_image(path, channels=1).mode == "L"
+    assert sources.read_image(path, channels=4).getpixel((0, 0)) == (*ORANGE, 100)

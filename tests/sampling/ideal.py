@@ -1,0 +1,39 @@
+"""Denoisers with a closed form: oracles that a right sampler must agree with."""
+
+import torch
+from torch import Tensor, nn
+
+from diffusion_lab.denoiser import Denoiser
+from diffusion_lab.process.targets import Image
+
+
+class IdealNetwork(nn.Module):
+    """The best image estimate for a finite data set: the posterior mean, by Bayes' rule (shown the signal power)."""
+
+    def __init__(self, images: Tensor):
+        super().__init__()
+        self.images = images
+
+    def forward(self, noisy: Tensor, level: Tensor, label=None) -> Tensor:
+        signal_rate, noise_power = level.sqrt(), 1 - level
+        gaps = noisy[:, None] - signal_rate.view(-1, 1, 1, 1, 1) * self.images[None]
+        weights = (-gaps.square().flatten(2).sum(2) / (2 * noise_power[:, None])).softmax(1)
+        return (weights @ self.images.flatten(1)).view_as(noisy)
+
+
+class GaussianNetwork(nn.Module):
+    """The best image estimate for pixels drawn from N(mean, std^2) (shown the signal power)."""
+
+    def __init__(self, mean: float, std: float):
+        super().__init__()
+        self.mean, self.std = mean, std
+
+    def forward(self, noisy: Tensor, level: Tensor, label=None) -> Tensor:
+        level = level.view(-1, 1, 1, 1)
+        gain = level.sqrt() * self.std**2 / (level * self.std**2 + 1 - level)
+        return self.mean + gain * (noisy - level.sqrt() * self.mean)
+
+
+def ideal_denoiser(network: nn.Module, schedule: nn.Module) -> Denoiser:
+    channels = 1
+    return Denoiser(network, schedule, Image(), torch.zeros(channels), torch.ones(channels))
