@@ -39,12 +39,12 @@ def _evaluate(cfg: DictConfig) -> dict:
     decoded = decode_source(config["data"], open_source(config["data"]))
 
     from diffusion_lab.commands.score import score
-    from diffusion_lab.hardware import autocast, choose_precision, keep_freed_memory, pick_device
+    from diffusion_lab.hardware import choose_precision, keep_freed_memory, pick_device
 
     keep_freed_memory()
     device = pick_device(cfg.accelerator)
     precision = choose_precision(cfg.precision, device)
-    figures = score(config, decoded, denoiser.to(device), autocast(precision, device))
+    figures = score(config, decoded, denoiser.to(device), precision)
     weights = "averaged" if has_averaged_weights(checkpoint) else "last"
     return {**figures, "weights": weights, "seed": config["seed"], "precision": precision, "checkpoint": str(cfg.checkpoint)}
 

@@ -1,17 +1,18 @@
 """Train one denoiser with Lightning, then score and picture what was saved."""
 
-import contextlib
 import logging
 import multiprocessing
 import platform
 import sys
 import warnings
+from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 
 import torch
 from hydra.utils import instantiate
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar, Timer
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, Timer
 from torch import Tensor, nn
 
 from diffusion_lab.checkpoints import build_denoiser, has_averaged_weights, load_checkpoint
@@ -23,7 +24,7 @@ from diffusion_lab.experiments import pictures, tracking
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.hardware import autocast, choose_precision, keep_freed_memory, pick_device
 from diffusion_lab.sampling.draw import draw
-from diffusion_lab.training.callbacks import EpochLine, EveryNEpochs, Throughput
+from diffusion_lab.training.callbacks import EpochLine, EveryNEpochs, ProgressBar, Throughput
 from diffusion_lab.training.module import DiffusionTraining
 
 log = logging.getLogger(__name__)
@@ -35,33 +36,31 @@ def fit(config: dict, run: Run, network: nn.Module, decoded: Decoded) -> dict:
     keep_freed_memory()
     device = pick_device(config["trainer"]["accelerator"])
     precision = choose_precision(config["trainer"]["precision"], device)
-    context = autocast(precision, device)
     started = load_checkpoint(run.last_checkpoint)["global_step"] if run.last_checkpoint.is_file() else None
     loggers = [tracking.metrics_csv(run, started), instantiate(config["logger"])(run, config)]
     loggers = [logger for logger in loggers if logger]
     failed = True
     try:
-        timer = Timer()
-        _train(config, run, network, decoded, precision, context, loggers, timer, resume=started is not None)
+        _train(config, run, network, decoded, precision, loggers, resume=started is not None)
         checkpoint = load_checkpoint(run.last_checkpoint)
         denoiser = build_denoiser(checkpoint, trusted=None).to(device)
         results = {
-            **score(config, decoded, denoiser, context),
+            **score(config, decoded, denoiser, precision),
             "weights": "averaged" if has_averaged_weights(checkpoint) else "last",
-            **_cost(config, decoded, checkpoint, timer, denoiser),
+            **_cost(config, decoded, checkpoint, denoiser),
             "precision": precision,
             "versions": _versions(),
         }
-        for key, file in _final_pictures(config, run, decoded, denoiser, context).items():
+        for key, file in _final_pictures(config, run, decoded, precision, denoiser).items():
             tracking.log_image(loggers, key, file, checkpoint["global_step"])
-        tracking.log_summary(loggers, results, checkpoint["global_step"])
+        tracking.log_summary(loggers, run, results, checkpoint["global_step"])
         failed = False
     finally:
         tracking.close(loggers, failed)
     return results
 
 
-def _train(config, run, network, decoded, precision, context, loggers, timer, resume: bool) -> None:
+def _train(config, run, network, decoded, precision, loggers, resume: bool) -> None:
     """Run Lightning's loop; what it leaves is the last checkpoint."""
     images = Images(decoded, config["batch_size"], config["data"]["repeat"], config["data"]["flip"], config["seed"])
     denoiser = Denoiser(
@@ -75,19 +74,10 @@ def _train(config, run, network, decoded, precision, context, loggers, timer, re
         config=config,
     )
 
-    def picture(epoch: int, step: int) -> None:
-        file = run.samples / f"epoch_{epoch:04d}.png"
-        tracking.log_image(loggers, "samples", _grid(config, decoded, module.denoiser, context, file), step)
-
-    def figures(epoch: int, step: int) -> None:
-        results = score(config, decoded, module.denoiser, context)
-        for logger in loggers:
-            logger.log_metrics({f"val/{key}": results[key] for key in ("kid", "kid_std", "fid")}, step)
-
-    callbacks = [EveryNEpochs(config["grid"]["every_n_epochs"], picture)]
+    callbacks = [EveryNEpochs(config["grid"]["every_n_epochs"], partial(_log_grid, config, run, decoded, precision))]
     if config["metrics"]["every_n_epochs"]:
-        callbacks.append(EveryNEpochs(config["metrics"]["every_n_epochs"], figures))
-    callbacks += [*_standard_callbacks(config, run), timer]
+        callbacks.append(EveryNEpochs(config["metrics"]["every_n_epochs"], partial(_log_score, config, decoded, precision)))
+    callbacks += _standard_callbacks(config, run)
     settings = {**config["trainer"], "precision": precision, "enable_progress_bar": _is_watched()}
     trainer: Trainer = instantiate(settings, callbacks=callbacks, logger=loggers, default_root_dir=str(run.folder))
     trainer.fit(module, datamodule=images, ckpt_path=run.last_checkpoint if resume else None, weights_only=True)
@@ -100,9 +90,10 @@ def _standard_callbacks(config: dict, run: Run) -> list[Callback]:
     keep = {"dirpath": run.checkpoints, "save_on_train_epoch_end": True, "enable_version_counter": False}
     return [
         *averaging,
+        Timer(),
         Throughput(),
         LearningRateMonitor(logging_interval="step"),
-        RichProgressBar() if _is_watched() else EpochLine(),
+        ProgressBar() if _is_watched() else EpochLine(),
         ModelCheckpoint(filename="best", monitor=config["monitor"], **keep),
         ModelCheckpoint(filename="last", **keep),
     ]
@@ -113,24 +104,34 @@ def _is_watched() -> bool:
     return sys.stdout.isatty() and multiprocessing.current_process().name == "MainProcess"
 
 
-def _grid(config, decoded: Decoded, denoiser: Denoiser, context: contextlib.AbstractContextManager, file) -> str:
+def _log_grid(config, run: Run, decoded: Decoded, precision: str, trainer: Trainer, denoiser: Denoiser, epoch: int) -> None:
+    file = _draw_grid(config, decoded, precision, denoiser, run.samples / f"epoch_{epoch:04d}.png")
+    tracking.log_image(trainer.loggers, "samples", file, trainer.global_step)
+
+
+def _log_score(config, decoded: Decoded, precision: str, trainer: Trainer, denoiser: Denoiser, epoch: int) -> None:
+    results = score(config, decoded, denoiser, precision)
+    for logger in trainer.loggers:
+        logger.log_metrics({f"val/{key}": results[key] for key in ("kid", "kid_std", "fid")}, trainer.global_step)
+
+
+def _draw_grid(config, decoded: Decoded, precision: str, denoiser: Denoiser, file: Path) -> Path:
     """Draw the grid of fixed noise: at every epoch the same, so that one sees the network learn."""
-    count, shape = config["grid"]["count"], (decoded.images.shape[3], *decoded.images.shape[1:3])
-    labels = _labels(config, count)
-    sampler = instantiate(config["sampler"])
-    batches = draw(denoiser, sampler, shape, count, config["seed"], count, labels, context)
+    count, sampler = config["grid"]["count"], instantiate(config["sampler"])
+    context = autocast(precision, denoiser.mean.device)
+    batches = draw(denoiser, sampler, decoded.image_shape, count, config["seed"], count, _labels(config, count), context)
     return pictures.save_grid(torch.cat(list(batches)), file)
 
 
-def _final_pictures(config, run: Run, decoded: Decoded, denoiser: Denoiser, context) -> dict:
-    shape = (decoded.images.shape[3], *decoded.images.shape[1:3])
-    first_held_out = Split(decoded, decoded.held_out).__getitems__([0])
-    labels, sampler = _labels(config, 1), instantiate(config["sampler"])
+def _final_pictures(config, run: Run, decoded: Decoded, precision: str, denoiser: Denoiser) -> dict[str, Path]:
+    sampler, label = instantiate(config["sampler"]), _labels(config, 1)
+    pixels = Split(decoded, decoded.held_out).__getitems__([0]).pixels[0]
+    reverse = run.samples / "reverse.png"
     return {
-        "final_samples": _grid(config, decoded, denoiser, context, run.final_grid),
-        "forward_process": pictures.save_forward_process(denoiser, first_held_out.pixels[0], run.samples / "forward.png"),
+        "final_samples": _draw_grid(config, decoded, precision, denoiser, run.final_grid),
+        "forward_process": pictures.save_forward_process(denoiser, pixels, run.samples / "forward.png"),
         "reverse_process": pictures.save_reverse_process(
-            denoiser, sampler, shape, config["seed"], labels, run.samples / "reverse.png"
+            denoiser, sampler, decoded.image_shape, config["seed"], label, reverse
         ),
     }
 
@@ -141,8 +142,8 @@ def _labels(config: dict, count: int) -> Tensor | None:
     return torch.arange(count) % classes if classes else None
 
 
-def _cost(config: dict, decoded: Decoded, checkpoint: dict, timer: Timer, denoiser: Denoiser) -> dict:
-    seconds = timer.time_elapsed("train")
+def _cost(config: dict, decoded: Decoded, checkpoint: dict, denoiser: Denoiser) -> dict:
+    seconds = checkpoint["callbacks"]["Timer"]["time_elapsed"]["train"]  # of all sessions of a resumed run
     images = checkpoint["epoch"] + 1
     images *= len(decoded.train) * config["data"]["repeat"]
     return {

@@ -39,6 +39,12 @@ class Decoded:
     class_names: list[str]
     key: str
 
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of one image."""
+        height, width, channels = self.images.shape[1:]
+        return channels, height, width
+
 
 def decode(
     source: Source,

@@ -1,7 +1,6 @@
 """Where a run's curves and pictures go: metrics.csv always, and W&B or TensorBoard beside it."""
 
 import csv
-import os
 import secrets
 from pathlib import Path
 
@@ -20,13 +19,12 @@ def wandb(run: Run, config: dict, mode: str, project: str, entity: str | None = 
     """
     import wandb as wandb_library
 
-    os.environ.setdefault("WANDB_SILENT", "true")
     id_file = run.folder / "wandb" / "id"
     if not id_file.is_file():
         id_file.parent.mkdir(parents=True, exist_ok=True)
         id_file.write_text(secrets.token_hex(4))
     choices = config["choices"]
-    return WandbLogger(
+    logger = WandbLogger(
         name=run.folder.name,
         project=project,
         entity=entity,
@@ -40,6 +38,8 @@ def wandb(run: Run, config: dict, mode: str, project: str, entity: str | None = 
         mode=mode,
         settings=wandb_library.Settings(silent=True),
     )
+    logger._wandb_init.pop("anonymous", None)  # Lightning always passes it, and W&B warns that it is gone
+    return logger
 
 
 def tensorboard(run: Run, config: dict, mode: str) -> TensorBoardLogger:
@@ -73,14 +73,22 @@ def log_image(loggers: list[Logger], key: str, file: Path, step: int) -> None:
             logger.experiment.add_image(key, np.asarray(Image.open(file).convert("RGB")), step, dataformats="HWC")
 
 
-def log_summary(loggers: list[Logger], results: dict, step: int) -> None:
-    """Final figures: into the W&B summary, and as one last row of the other loggers."""
+def log_summary(loggers: list[Logger], run: Run, results: dict, step: int) -> None:
+    """Final figures, and the best value of each held-out curve: into the W&B summary, and as one last row elsewhere."""
     figures = {key: value for key, value in results.items() if isinstance(value, int | float)}
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            logger.experiment.summary.update(results)
+            logger.experiment.summary.update({**results, **best_of_curves(run)})
         else:
             logger.log_metrics({f"final/{key}": value for key, value in figures.items()}, step)
+
+
+def best_of_curves(run: Run) -> dict[str, float]:
+    """The lowest value that each held-out curve of metrics.csv reached, as `best/<curve>`."""
+    with run.metrics_file.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    curves = [curve for curve in rows[0] if curve.startswith("val/") and not curve.endswith("_std")]
+    return {f"best/{curve}": min(float(row[curve]) for row in rows if row[curve]) for curve in curves}
 
 
 def close(loggers: list[Logger], failed: bool = False) -> None:

@@ -55,10 +55,9 @@ def evaluate(
     real = cached_features(pixels, extractor, f"{decoded.key}-{positions}", cache_dir)
     labels = split.labels[split.positions]
     labels = labels[torch.arange(samples) % len(labels)]
-    shape = (decoded.images.shape[3], *decoded.images.shape[1:3])
     log.info("drawing %d images and scoring them against %d real ones (%s)", samples, len(real), extractor.identity)
     with NetworkCalls(denoiser) as calls:
-        images = draw(denoiser, sampler, shape, samples, seed, batch_size, labels, autocast)
+        images = draw(denoiser, sampler, decoded.image_shape, samples, seed, batch_size, labels, autocast)
         generated = features_of((to_uint8(batch) for batch in images), extractor)
     kid_mean, kid_std = kid(real, generated, seed)
     return {

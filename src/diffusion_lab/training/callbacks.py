@@ -4,6 +4,10 @@ import time
 from collections.abc import Callable
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
+from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTheme
+
+from diffusion_lab.denoiser import Denoiser
 
 
 class Throughput(Callback):
@@ -20,6 +24,18 @@ class Throughput(Callback):
             self.images, self.start = 0, time.perf_counter()
 
 
+class ProgressBar(RichProgressBar):
+    """Lightning's rich progress bar with two short figures, so that it stays on one line."""
+
+    def __init__(self):
+        super().__init__(theme=RichProgressBarTheme(metrics_format=".3g"))
+
+    def get_metrics(self, trainer: Trainer, module: LightningModule) -> dict:
+        metrics = super().get_metrics(trainer, module)
+        names = {"train/loss_step": "loss", "images_per_second": "images/s"}
+        return {short: metrics[name] for name, short in names.items() if name in metrics}
+
+
 class EpochLine(Callback):
     """One line an epoch where there is no terminal for a progress bar: a log file, a pipe, a side-by-side job."""
 
@@ -32,15 +48,15 @@ class EpochLine(Callback):
 
 
 class EveryNEpochs(Callback):
-    """Calls `act(epoch, step)` after every n-th epoch's validation, while the averaged weights are in place.
+    """Calls `act(trainer, denoiser, epoch)` after every n-th epoch's validation, while the averaged weights are in place.
 
     It must stand before Lightning's weight averaging among the callbacks, which swaps the weights back.
     """
 
-    def __init__(self, n: int, act: Callable[[int, int], None]):
+    def __init__(self, n: int, act: Callable[[Trainer, Denoiser, int], None]):
         self.n, self.act = n, act
 
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         epoch = trainer.current_epoch + 1
         if trainer.is_global_zero and epoch % self.n == 0:
-            self.act(epoch, trainer.global_step)
+            self.act(trainer, module.denoiser, epoch)

@@ -1,0 +1,26 @@
+"""Averaged weights, by Lightning's callback: sampled, scored and saved in place of the last ones."""
+
+from functools import partial
+
+from lightning.pytorch.callbacks import WeightAveraging
+from torch import Tensor
+
+
+def ema(decay: float) -> WeightAveraging:
+    """Exponential moving average of the weights after every step, with a warm-up so that short runs profit too.
+
+    After n updates the average keeps min(decay, (1 + n) / (10 + n)) of itself, so it forgets the initial weights soon.
+
+    Args:
+        decay: what the average keeps of itself at each step, once warm; in [0, 1).
+    """
+    return WeightAveraging(multi_avg_fn=partial(_update, decay=decay))
+
+
+def _update(averaged: list[Tensor], current: list[Tensor], updates: Tensor, decay: float) -> None:
+    weight = 1 - ((1 + updates) / (10 + updates)).clamp(max=decay)  # a tensor: no wait for the device
+    for old, new in zip(averaged, current, strict=True):
+        if old.is_floating_point():
+            old.lerp_(new, weight.to(old.dtype))
+        else:
+            old.copy_(new)
