@@ -43,6 +43,7 @@ def fit(config: dict, run: Run, network: nn.Module, decoded: Decoded) -> dict:
     try:
         _train(config, run, network, decoded, precision, loggers, resume=started is not None)
         checkpoint = load_checkpoint(run.last_checkpoint)
+        loggers[0] = tracking.metrics_csv(run, checkpoint["global_step"])  # processes of their own may have written it
         denoiser = build_denoiser(checkpoint, trusted=None).to(device)
         results = {
             **score(config, decoded, denoiser, precision),
@@ -106,13 +107,13 @@ def _is_watched() -> bool:
 
 def _log_grid(config, run: Run, decoded: Decoded, precision: str, trainer: Trainer, denoiser: Denoiser, epoch: int) -> None:
     file = _draw_grid(config, decoded, precision, denoiser, run.samples / f"epoch_{epoch:04d}.png")
-    tracking.log_image(trainer.loggers, "samples", file, trainer.global_step)
+    tracking.log_image(trainer.loggers, "samples", file, trainer.global_step - 1)
 
 
 def _log_score(config, decoded: Decoded, precision: str, trainer: Trainer, denoiser: Denoiser, epoch: int) -> None:
     results = score(config, decoded, denoiser, precision)
     for logger in trainer.loggers:
-        logger.log_metrics({f"val/{key}": results[key] for key in ("kid", "kid_std", "fid")}, trainer.global_step)
+        logger.log_metrics({f"val/{key}": results[key] for key in ("kid", "kid_std", "fid")}, trainer.global_step - 1)
 
 
 def _draw_grid(config, decoded: Decoded, precision: str, denoiser: Denoiser, file: Path) -> Path:

@@ -59,8 +59,9 @@ def metrics_csv(run: Run, resume_step: int | None = None) -> CSVLogger:
             rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
         kept = [{**row, "step": int(row["step"])} for row in rows if row["step"] < resume_step]
     run.metrics_file.unlink(missing_ok=True)
-    logger = CSVLogger(run.folder, name="", version="", flush_logs_every_n_steps=100)
+    logger = CSVLogger(run.folder, name="", version="", flush_logs_every_n_steps=1)  # a kill loses no row
     logger.experiment.metrics.extend(kept)
+    logger.save()
     return logger
 
 

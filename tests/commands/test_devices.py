@@ -1,0 +1,35 @@
+"""Precision and devices: two processes on the CPU, bf16 on request."""
+
+import torch
+
+from diffusion_lab.experiments.runs import Run
+from diffusion_lab.hardware import choose_precision, pick_device
+from tests.commands.test_command_line import type_command
+from tests.conftest import TINY
+
+
+def test_precision_follows_the_processor(monkeypatch):
+    cpu = torch.device("cpu")
+    for features, expected in (({}, "32-true"), ({"amx_bf16": True}, "bf16-mixed"), ({"avx512_bf16": True}, "bf16-mixed")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda features=features: features)
+        assert choose_precision("auto", cpu) == expected
+    assert choose_precision("16-mixed", cpu) == "16-mixed"
+    assert pick_device("cpu") == cpu
+
+
+def test_bf16_trains_scores_and_samples(tmp_path):
+    result = type_command(tmp_path, "train", *TINY, "logger=csv", "trainer.precision=bf16-mixed", "hydra.run.dir=run")
+    assert result.returncode == 0, result.stderr
+    results = Run(tmp_path / "run").results()
+    assert results["precision"] == "bf16-mixed"
+    assert results["noise_loss"] < 1.2
+
+
+def test_two_processes_train_one_run(tmp_path):
+    options = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "hydra.run.dir=run")
+    result = type_command(tmp_path, "train", *TINY, *options)
+    assert result.returncode == 0, result.stderr
+    results = Run(tmp_path / "run").results()
+    assert results["steps"] < 2 * 5  # each takes half of the five batches an epoch
+    assert results["train_seconds"] > 0
+    assert len(list(tmp_path.glob("run/wandb/offline-run-*"))) >= 1
