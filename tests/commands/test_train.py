@@ -23,7 +23,7 @@ KEYS = {
     *FIGURES,
     *("feature_extractor", "extractor_resolution", "protocol", "samples", "real_images", "network_calls", "weights"),
     *("parameters", "epochs", "steps", "train_seconds", "train_images_per_second", "seed", "config_hash", "status"),
-    *("versions", "precision"),
+    *("versions", "precision", "choices"),
 }
 
 

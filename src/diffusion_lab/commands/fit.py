@@ -50,6 +50,7 @@ def fit(config: dict, run: Run, network: nn.Module, decoded: Decoded) -> dict:
             "weights": "averaged" if has_averaged_weights(checkpoint) else "last",
             **_cost(config, decoded, checkpoint, denoiser),
             "precision": precision,
+            "choices": config["choices"],
             "versions": _versions(),
         }
         for key, file in _final_pictures(config, run, decoded, precision, denoiser).items():

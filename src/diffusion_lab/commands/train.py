@@ -42,7 +42,9 @@ def _train_or_record_failure(cfg: DictConfig, run: Run) -> float:
             traceback.print_exc()
         reason = str(mistake or f"{type(error).__name__}: {error}")
         log.error("error: %s", reason)
-        run.fail(reason, plain(cfg))
+        config = plain(cfg)
+        run.begin(config)  # sets aside a finished run of another configuration, which a failure must not overwrite
+        run.fail(reason, config)
         return math.inf
     log.info("%s: %s %.4g", run.folder.name, cfg.objective, results[cfg.objective])
     return results[cfg.objective]
