@@ -5,6 +5,7 @@ import csv
 import pytest
 import torch
 import torch.nn.functional as F
+from hydra.utils import instantiate
 from torch import Tensor, nn
 from torchvision.transforms.v2 import RandomAffine
 
@@ -14,7 +15,6 @@ from diffusion_lab.commands.train import train
 from diffusion_lab.data.images import Split
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.sampling.draw import draw
-from diffusion_lab.sampling.samplers import ddim
 from tests.conftest import composed
 
 pytestmark = pytest.mark.slow
@@ -64,8 +64,8 @@ def test_digits_are_read_as_asked(default_run):
     confident, right = reading(classifier, *images_of(Split(decoded, decoded.held_out)))
     assert confident > 0.95  # else the classifier, not the model, would be judged
     assert right > 0.97
-    labels = torch.arange(1000) % 10
-    drawn = torch.cat(list(draw(build_denoiser(checkpoint), ddim, (1, 28, 28), 1000, 0, 100, labels)))
+    labels, sampler = torch.arange(1000) % 10, instantiate(checkpoint["config"]["sampler"])
+    drawn = torch.cat(list(draw(build_denoiser(checkpoint), sampler, (1, 28, 28), 1000, 0, 100, labels)))
     confident, right = reading(classifier, drawn, labels)
     print(f"of 1000 drawn digits {confident:.1%} are read with confidence over 0.9, {right:.1%} as asked for")
     assert confident > 0.9

@@ -44,9 +44,12 @@ def save_reverse_process(
         noisy_images.append(denoiser.to_pixels(noisy)[0].cpu())
         estimates.append(denoiser.to_pixels(prediction.image)[0].cpu())
 
+    def fresh_noise(step):
+        return noise_of_images(seed, [0], shape, drawing=step + 1).to(denoiser.mean.device)
+
     noise = noise_of_images(seed, [0], shape).to(denoiser.mean.device)
     with torch.inference_mode():
-        sampler(denoiser, noise, label, steps=10, callback=keep)
+        sampler(denoiser, noise, label, steps=10, fresh_noise=fresh_noise, callback=keep)
     strips = {"noisy": torch.stack(noisy_images), "image estimate": torch.stack(estimates)}
     return _save_strips(strips, [f"call {i + 1}" for i in range(10)], file)
 

@@ -57,13 +57,16 @@ class Attention(nn.Module):
         return x + mixed.view(b, h, w, c).permute(0, 3, 1, 2)
 
 
-class Level(nn.Module):
-    """The blocks of one resolution, each a residual block and, where wanted, attention."""
+class Block(nn.Module):
+    """A residual block and, with `heads` above 0, attention."""
 
-    def __init__(self, channels: list[int], width: int, condition: int, heads: int):
+    def __init__(self, channels: int, width: int, condition: int, heads: int):
         super().__init__()
-        self.blocks = nn.ModuleList(ResidualBlock(c, width, condition) for c in channels)
-        self.attention = nn.ModuleList(Attention(width, heads) if heads else nn.Identity() for _ in channels)
+        self.residual = ResidualBlock(channels, width, condition)
+        self.attention = Attention(width, heads) if heads else nn.Identity()
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        return self.attention(self.residual(x, condition))
 
 
 class UNet(nn.Module):
@@ -103,14 +106,20 @@ class UNet(nn.Module):
         )
         self.classes = nn.Embedding(num_classes + 1, condition) if num_classes else None  # the last: no label
         self.stem = nn.Conv2d(channels * patch**2, widths[0], 3, padding=1)
-        self.down, self.up, x = nn.ModuleList(), nn.ModuleList(), widths[0]
+        x, skips = widths[0], []
+        self.down, self.middle, self.up = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
         for width, level_heads in zip(widths, heads, strict=True):
-            self.down.append(Level([x] + [width] * (blocks - 1), width, condition, level_heads))
-            x = width
-        self.middle = ResidualBlock(x, x, condition)
+            self.down.append(nn.ModuleList())
+            for _ in range(blocks):
+                self.down[-1].append(Block(x, width, condition, level_heads))
+                skips.append(x := width)
+        for _ in range(2):
+            self.middle.append(Block(x, x, condition, heads[-1]))
         for width, level_heads in reversed(list(zip(widths, heads, strict=True))):
-            self.up.append(Level([x + width] + [2 * width] * (blocks - 1), width, condition, level_heads))
-            x = width
+            self.up.append(nn.ModuleList())
+            for _ in range(blocks):
+                self.up[-1].append(Block(x + skips.pop(), width, condition, level_heads))
+                x = width
         self.norm = ChannelNorm(x)
         self.out = zeroed(nn.Conv2d(x, channels * patch**2, 3, padding=1))
 
@@ -119,16 +128,16 @@ class UNet(nn.Module):
         condition = F.silu(self._condition(level, label))
         x = F.pixel_unshuffle(noisy, self.patch).contiguous(memory_format=torch.channels_last)
         x, skips = self.stem(x), []
-        for i, level_blocks in enumerate(self.down):
+        for i, blocks in enumerate(self.down):
             x = F.avg_pool2d(x, 2) if i else x
-            for block, attention in zip(level_blocks.blocks, level_blocks.attention, strict=True):
-                x = attention(block(x, condition))
-                skips.append(x)
-        x = self.middle(x, condition)
-        for i, level_blocks in enumerate(self.up):
+            for block in blocks:
+                skips.append(x := block(x, condition))
+        for block in self.middle:
+            x = block(x, condition)
+        for i, blocks in enumerate(self.up):
             x = F.interpolate(x, scale_factor=2, mode="nearest") if i else x
-            for block, attention in zip(level_blocks.blocks, level_blocks.attention, strict=True):
-                x = attention(block(torch.cat([x, skips.pop()], dim=1), condition))
+            for block in blocks:
+                x = block(torch.cat([x, skips.pop()], dim=1), condition)
         return F.pixel_shuffle(self.out(F.silu(self.norm(x))), self.patch)
 
     def _condition(self, level: Tensor, label: Tensor | None) -> Tensor:

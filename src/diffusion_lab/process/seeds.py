@@ -8,9 +8,13 @@ from torch import Tensor
 GOLDEN_RATIO = 0.6180339887498949
 
 
-def noise_of_images(seed: int, indices: Iterable[int], shape: tuple[int, ...]) -> Tensor:
-    """Standard normal noise (len(indices), *shape) on the CPU; each image's from a generator of its own."""
-    generator = torch.Generator()
+def noise_of_images(seed: int, indices: Iterable[int], shape: tuple[int, ...], drawing: int = 0) -> Tensor:
+    """Standard normal noise (len(indices), *shape) on the CPU; each image's from a generator of its own.
+
+    Args:
+        drawing: which of an image's unrelated noises, for samplers that want more than one.
+    """
+    generator, seed = torch.Generator(), _mix(seed, drawing)
     return torch.stack([torch.randn(shape, generator=generator.manual_seed(_mix(seed, int(i)))) for i in indices])
 
 

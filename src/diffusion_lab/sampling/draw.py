@@ -1,6 +1,7 @@
 """Drawing many images in batches, each from noise of its own seed."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -35,11 +36,16 @@ def draw(
     device = denoiser.mean.device
     for indices in torch.arange(count).split(batch_size):
         noise = noise_of_images(seed, indices, shape).to(device, memory_format=torch.channels_last)
+        fresh_noise = partial(_fresh_noise, seed, indices, shape, device)
         label = None if labels is None else labels[indices].to(device)
         with torch.inference_mode(), autocast or torch.autocast(device.type, enabled=False):
-            images = denoiser.to_pixels(sampler(denoiser, noise, label))
+            images = denoiser.to_pixels(sampler(denoiser, noise, label, fresh_noise=fresh_noise))
         yield images.cpu()
     denoiser.train(was_training)
+
+
+def _fresh_noise(seed: int, indices: Tensor, shape: tuple[int, int, int], device: torch.device, step: int) -> Tensor:
+    return noise_of_images(seed, indices, shape, drawing=step + 1).to(device, memory_format=torch.channels_last)
 
 
 class NetworkCalls:
