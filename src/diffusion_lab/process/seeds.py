@@ -20,7 +20,7 @@ def noise_of_images(seed: int, indices: Iterable[int], shape: tuple[int, ...], d
 
 def times_of_images(indices: Tensor) -> Tensor:
     """A fixed time in [0, 1) for each image: the golden-ratio sequence, evenly spread over any run of indices."""
-    return (indices.double() * GOLDEN_RATIO % 1).float()
+    return (indices.cpu().double() * GOLDEN_RATIO % 1).float()  # on the CPU: not every device has float64
 
 
 def _mix(seed: int, index: int) -> int:
