@@ -48,6 +48,7 @@ def save_reverse_process(
         return noise_of_images(seed, [0], shape, drawing=step + 1).to(denoiser.mean.device)
 
     noise = noise_of_images(seed, [0], shape).to(denoiser.mean.device)
+    label = None if label is None else label.to(denoiser.mean.device)
     with torch.inference_mode():
         sampler(denoiser, noise, label, steps=10, fresh_noise=fresh_noise, callback=keep)
     strips = {"noisy": torch.stack(noisy_images), "image estimate": torch.stack(estimates)}

@@ -75,7 +75,7 @@ def log_image(loggers: list[Logger], key: str, file: Path, step: int) -> None:
 
 
 def log_summary(loggers: list[Logger], run: Run, results: dict, step: int) -> None:
-    """Final figures, and the best value of each held-out curve: into the W&B summary, and as one last row elsewhere."""
+    """Final figures: as one last row, or into the W&B summary with the best value of each held-out curve."""
     figures = {key: value for key, value in results.items() if isinstance(value, int | float)}
     for logger in loggers:
         if isinstance(logger, WandbLogger):

@@ -46,7 +46,7 @@ def ddim(
         if eta and step < steps - 1:
             ratio = (signal_rate / next_signal_rate) ** 2
             sigma = eta * next_noise_rate / noise_rate * (1 - ratio).clamp(min=0).sqrt()
-            direction = (next_noise_rate**2 - sigma**2).sqrt()
+            direction = (next_noise_rate**2 - sigma**2).clamp(min=0).sqrt()  # rounding may pass 0
             fresh = fresh_noise(step) if fresh_noise else torch.randn_like(noise)
             noisy = noisy + (direction - next_noise_rate) * prediction.noise + sigma * fresh
     return prediction.image

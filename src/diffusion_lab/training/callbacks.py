@@ -25,7 +25,7 @@ class Throughput(Callback):
 
 
 class ProgressBar(RichProgressBar):
-    """Lightning's rich progress bar with two short figures, so that it stays on one line."""
+    """Lightning's rich progress bar with two short figures: the loss, and images a second."""
 
     def __init__(self):
         super().__init__(theme=RichProgressBarTheme(metrics_format=".3g"))
