@@ -4,6 +4,7 @@ import logging
 import multiprocessing
 import platform
 import sys
+import time
 import warnings
 from functools import partial
 from importlib.metadata import version
@@ -45,6 +46,7 @@ def fit(config: dict, run: Run, network: nn.Module, decoded: Decoded) -> dict:
         checkpoint = load_checkpoint(run.last_checkpoint)
         loggers[0] = tracking.metrics_csv(run, checkpoint["global_step"])  # processes of their own may have written it
         denoiser = build_denoiser(checkpoint, trusted=None).to(device)
+        began = time.perf_counter()
         results = {
             **score(config, decoded, denoiser, precision),
             "weights": "averaged" if has_averaged_weights(checkpoint) else "last",
@@ -55,6 +57,7 @@ def fit(config: dict, run: Run, network: nn.Module, decoded: Decoded) -> dict:
         }
         for key, file in _final_pictures(config, run, decoded, precision, denoiser).items():
             tracking.log_image(loggers, key, file, checkpoint["global_step"])
+        results["score_seconds"] = time.perf_counter() - began
         tracking.log_summary(loggers, run, results, checkpoint["global_step"])
         failed = False
     finally:
