@@ -1,15 +1,20 @@
-"""Score a checkpoint: python src/evaluate.py checkpoint=FILE"""
+"""Score a checkpoint, or with -m score it in several ways: python src/evaluate.py checkpoint=FILE"""
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from diffusion_lab.commands.evaluate import evaluate_checkpoint
+from diffusion_lab.experiments.runs import register_resolvers
+
+register_resolvers()
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="evaluate")
 def main(cfg: DictConfig) -> float:
-    return evaluate_checkpoint(cfg, HydraConfig.get().runtime.output_dir)
+    job = HydraConfig.get()
+    return evaluate_checkpoint(cfg, job.runtime.output_dir, is_multirun=job.mode == RunMode.MULTIRUN)
 
 
 if __name__ == "__main__":

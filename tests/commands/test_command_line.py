@@ -40,12 +40,12 @@ def test_a_grid_goes_on_past_a_failure_and_is_not_run_twice(tmp_path):
     }
     assert sorted(results["status"] for results in runs.values()) == ["failed", "failed", "finished", "finished"]
     assert any("loss-mae" in name for name in runs)
-    assert "4 runs, 2 finished" in first.stdout
+    assert "4 runs: 2 finished, 2 failed" in first.stdout
     assert first.stdout.count("data.image_size=30 does not suit network unet: take a multiple of 4") >= 2
     stamps = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("last.ckpt")}
     second = type_command(tmp_path, "train", *arguments)
     assert second.stdout.count("nothing is run again") == 2
-    assert "4 runs, 2 finished" in second.stdout
+    assert "4 runs: 2 finished, 2 failed" in second.stdout
     assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("last.ckpt")} == stamps
 
 
@@ -53,7 +53,7 @@ def test_jobs_run_side_by_side(tmp_path):
     arguments = ("-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", *TINY, "epochs=1", "seed=0,1")
     result = type_command(tmp_path, "train", *arguments)
     assert result.returncode == 0, result.stderr
-    assert "2 runs, 2 finished" in result.stdout
+    assert "2 runs: 2 finished" in result.stdout
     assert len(list(tmp_path.rglob("offline-run-*"))) == 2  # each its own W&B run
 
 

@@ -89,8 +89,8 @@ def test_saved_weights_are_the_averaged_ones(finished):
 def test_evaluate_repeats_the_figures_from_the_checkpoint_alone(finished, tmp_path):
     moved = tmp_path / "elsewhere.ckpt"
     moved.write_bytes(finished.last_checkpoint.read_bytes())
-    evaluate_checkpoint(composed("evaluate", f"checkpoint={moved}"), str(tmp_path / "evaluation"))
-    evaluation = json.loads((tmp_path / "evaluation/evaluation.json").read_text())
+    evaluate_checkpoint(composed("evaluate", f"checkpoint={moved}"), str(tmp_path / "evaluation"), is_multirun=False)
+    evaluation = json.loads((tmp_path / "evaluation/results.json").read_text())
     assert {key: evaluation[key] for key in FIGURES} == {key: finished.results()[key] for key in FIGURES}
 
 
@@ -102,11 +102,12 @@ def test_evaluate_takes_other_choices(finished, tmp_path):
         "metrics.samples=20",
         "seed=3",
     )
-    evaluate_checkpoint(composed("evaluate", *overrides), str(tmp_path / "evaluation"))
-    evaluation = json.loads((tmp_path / "evaluation/evaluation.json").read_text())
+    evaluate_checkpoint(composed("evaluate", *overrides), str(tmp_path / "evaluation"), is_multirun=False)
+    evaluation = json.loads((tmp_path / "evaluation/results.json").read_text())
     assert (evaluation["network_calls"], evaluation["samples"], evaluation["protocol"]) == (5, 20, "reference")
     assert evaluation["noise_loss"] == finished.results()["noise_loss"]
     assert evaluation["kid"] != finished.results()["kid"]
+    assert (tmp_path / "evaluation/samples/final.png").is_file()
 
 
 def test_sample_draws_the_same_image_whatever_the_batch(finished, tmp_path):

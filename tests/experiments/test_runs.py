@@ -1,7 +1,9 @@
-import pytest
-from rich.console import Console
+import subprocess
+import sys
 
-from diffusion_lab.experiments.multirun import print_table
+import pytest
+from filelock import Timeout
+
 from diffusion_lab.experiments.runs import Run, config_hash, run_name
 
 CONFIG = {"name": "a", "epochs": 2, "logger": {"mode": "offline"}, "data": {"root": None, "cache_dir": "x"}}
@@ -40,20 +42,23 @@ def test_another_configuration_is_set_aside_not_mixed_in(tmp_path):
     assert Run(tmp_path / f"run~{config_hash(CONFIG)}").results()["kid"] == 1.0
 
 
-def test_table_ranks_finished_runs_and_names_the_failed_ones(tmp_path):
-    runs = {}
-    for name, figure in (("mse", 0.3), ("mae", 0.1)):
-        run = Run(tmp_path / name)
-        figures = dict.fromkeys(("kid", "kid_std", "fid", "noise_loss", "image_loss", "train_seconds"), figure)
-        run.finish({**figures, "feature_extractor": "some_extractor", "extractor_resolution": 128})
-        runs[run] = {"epochs": "1", "loss": name}
-    broken = Run(tmp_path / "broken")
-    broken.fail("it\nbroke", CONFIG)
-    runs[broken] = {"epochs": "1", "loss": "odd"}
-    console = Console(record=True, width=120)
-    print_table(runs, "kid", console)
-    text = console.export_text()
-    assert text.index("mae") < text.index("mse") < text.index("odd")
-    assert "broken: it broke" in text
-    assert "some_extractor at 128 px" in text
-    assert "epochs" not in text  # the same in every run
+def test_a_killed_process_holds_no_lock(tmp_path):
+    run = Run(tmp_path)
+    code = "from pathlib import Path; from diffusion_lab.experiments.runs import Run; "
+    code += f"lock = Run(Path({str(tmp_path)!r})).lock(); lock.acquire(timeout=0); print('held', flush=True); input()"
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    with pytest.raises(Timeout):
+        run.lock().acquire(timeout=0)
+    process.kill()
+    process.wait()
+    with run.lock().acquire(timeout=5):
+        pass
+
+
+def test_curves_and_epochs_are_read_back(tmp_path):
+    run = Run(tmp_path)
+    assert run.curves() == []
+    run.metrics_file.write_text("step,train/loss_step,val/image_loss\n19,0.5,\n39,0.4,\n39,,0.3\n59,0.4,\n79,,0.2\n")
+    assert run.epochs_done() == 2
+    assert [row["val/image_loss"] for row in run.curves() if "val/image_loss" in row] == [0.3, 0.2]

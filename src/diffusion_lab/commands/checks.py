@@ -20,7 +20,12 @@ AT_LEAST = {
     "grid.every_n_epochs": 1,
     "grid.count": 1,
 }
-CHOICES = {"data.on_error": ("raise", "skip"), "logger.mode": ("offline", "online", "disabled"), "data.channels": (1, 3, 4)}
+CHOICES = {
+    "data.on_error": ("raise", "skip"),
+    "logger.mode": ("offline", "online", "disabled"),
+    "data.channels": (1, 3, 4),
+    "objective": ("kid", "fid", "noise_loss", "image_loss"),
+}
 
 
 def check(cfg: DictConfig) -> None:

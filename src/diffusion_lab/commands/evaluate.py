@@ -1,57 +1,91 @@
-"""`evaluate.py`: the figures of a checkpoint, from the checkpoint alone."""
+"""`evaluate.py`: the figures of a checkpoint, from the checkpoint alone; once for each way of asking."""
 
-import json
+import hashlib
 import logging
+import math
+import time
+from functools import partial
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
 from diffusion_lab.commands.checks import check, plain
-from diffusion_lab.commands.console import exit_on_user_error, print_figures, short
+from diffusion_lab.commands.console import print_figures, short
 from diffusion_lab.commands.data import decode_source, open_source
+from diffusion_lab.commands.job import attempt, once
 from diffusion_lab.experiments.runs import Run
 
 log = logging.getLogger(__name__)
 
 
-def evaluate_checkpoint(cfg: DictConfig, folder: str) -> float:
-    """Score `cfg.checkpoint`, write evaluation.json in `folder`, and return the KID."""
+def evaluate_checkpoint(cfg: DictConfig, folder: str, is_multirun: bool) -> float:
+    """Score `cfg.checkpoint`, write results.json and a sample grid in `folder`, and return `cfg.objective`'s figure.
+
+    In a multirun a failure is written to results.json and returns infinity, so that the other jobs go on.
+    """
     run = Run(Path(folder))
-    try:
-        results = exit_on_user_error(_evaluate, cfg)
-        file = run.folder / "evaluation.json"
-        run.folder.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps(results, indent=2) + "\n")
-    finally:
-        run.remove_if_empty()
-    print_figures(results, str(cfg.checkpoint))
-    print(f"written to {short(file)}")
-    return results["kid"]
+    results = attempt(_evaluate, cfg, run, is_multirun)
+    if results is None:
+        return math.inf
+    if is_multirun:
+        log.info("%s: %s %.4g", run.folder.name, cfg.objective, results[cfg.objective])
+    else:
+        print_figures(results, str(cfg.checkpoint))
+        print(f"run folder   {short(run.folder)}")
+        print(f"sample grid  {short(run.final_grid)}")
+    return results[cfg.objective]
 
 
-def _evaluate(cfg: DictConfig) -> dict:
+def evaluation_config(cfg: DictConfig) -> tuple[dict, dict]:
+    """The resolved config of an evaluation, which names the checkpoint by its content, and the checkpoint.
+
+    Raises:
+        UserError: a number out of range, or no checkpoint of this project.
+    """
     check(cfg)
-    from diffusion_lab.checkpoints import build_denoiser, has_averaged_weights, load_checkpoint
+    from diffusion_lab.checkpoints import load_checkpoint
 
     checkpoint = load_checkpoint(cfg.checkpoint)
-    config = with_choices(checkpoint["config"], cfg)
-    denoiser = build_denoiser({**checkpoint, "config": config}, tuple(cfg.trusted))
-    decoded = decode_source(config["data"], open_source(config["data"]))
+    content = hashlib.sha256(Path(cfg.checkpoint).read_bytes()).hexdigest()
+    asked = {"checkpoint": str(cfg.checkpoint), "checkpoint_sha256": content, "precision": cfg.precision}
+    return {**with_choices(checkpoint["config"], cfg), **asked}, checkpoint
 
-    from diffusion_lab.commands.score import score
+
+def _evaluate(cfg: DictConfig, run: Run) -> dict:
+    config, checkpoint = evaluation_config(cfg)
+    return once(config, run, partial(_score, cfg, config, checkpoint, run))
+
+
+def _score(cfg: DictConfig, config: dict, checkpoint: dict, run: Run) -> dict:
+    from diffusion_lab.checkpoints import build_denoiser, has_averaged_weights
+    from diffusion_lab.commands.score import draw_grid, score
     from diffusion_lab.hardware import choose_precision, keep_freed_memory, pick_device
 
+    denoiser = build_denoiser({**checkpoint, "config": config}, tuple(cfg.trusted))
+    decoded = decode_source(config["data"], open_source(config["data"]))
     keep_freed_memory()
     device = pick_device(cfg.accelerator)
     precision = choose_precision(cfg.precision, device)
+    run.begin(config)
+    began = time.perf_counter()
     figures = score(config, decoded, denoiser.to(device), precision)
-    weights = "averaged" if has_averaged_weights(checkpoint) else "last"
-    return {**figures, "weights": weights, "seed": config["seed"], "precision": precision, "checkpoint": str(cfg.checkpoint)}
+    draw_grid(config, decoded, precision, denoiser, run.final_grid)
+    return {
+        **figures,
+        "weights": "averaged" if has_averaged_weights(checkpoint) else "last",
+        "seed": config["seed"],
+        "precision": precision,
+        "choices": config["choices"],
+        "checkpoint": config["checkpoint"],
+        "score_seconds": time.perf_counter() - began,
+    }
 
 
 def with_choices(trained: dict, cfg: DictConfig) -> dict:
     """The config a checkpoint was trained with, with what was chosen on the command line (what is not null) in its place."""
     chosen = plain(OmegaConf.merge({"data": {}}, cfg))
+    words = chosen.get("choices", {})
+    chosen["choices"] = {group: word for group, word in words.items() if word != "as_trained"}
     return _merge(trained, {key: chosen[key] for key in chosen if key in trained})
 
 

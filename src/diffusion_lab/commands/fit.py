@@ -14,17 +14,16 @@ import torch
 from hydra.utils import instantiate
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, Timer
-from torch import Tensor, nn
+from torch import nn
 
 from diffusion_lab.checkpoints import build_denoiser, has_averaged_weights, load_checkpoint
-from diffusion_lab.commands.score import score
+from diffusion_lab.commands.score import class_labels, draw_grid, score
 from diffusion_lab.data.cache import Decoded
 from diffusion_lab.data.images import Images, Split
 from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.experiments import pictures, tracking
 from diffusion_lab.experiments.runs import Run
-from diffusion_lab.hardware import autocast, choose_precision, keep_freed_memory, pick_device
-from diffusion_lab.sampling.draw import draw
+from diffusion_lab.hardware import choose_precision, keep_freed_memory, pick_device
 from diffusion_lab.training.callbacks import EpochLine, EveryNEpochs, ProgressBar, Throughput
 from diffusion_lab.training.module import DiffusionTraining
 
@@ -110,8 +109,8 @@ def _is_watched() -> bool:
 
 
 def _log_grid(config, run: Run, decoded: Decoded, precision: str, trainer: Trainer, denoiser: Denoiser, epoch: int) -> None:
-    file = _draw_grid(config, decoded, precision, denoiser, run.samples / f"epoch_{epoch:04d}.png")
-    tracking.log_image(trainer.loggers, "samples", file, trainer.global_step - 1)
+    file = draw_grid(config, decoded, precision, denoiser, run.samples / f"epoch_{epoch:04d}.png")
+    tracking.log_image(trainer.loggers, "sample_grid", file, trainer.global_step - 1)
 
 
 def _log_score(config, decoded: Decoded, precision: str, trainer: Trainer, denoiser: Denoiser, epoch: int) -> None:
@@ -120,31 +119,17 @@ def _log_score(config, decoded: Decoded, precision: str, trainer: Trainer, denoi
         logger.log_metrics({f"val/{key}": results[key] for key in ("kid", "kid_std", "fid")}, trainer.global_step - 1)
 
 
-def _draw_grid(config, decoded: Decoded, precision: str, denoiser: Denoiser, file: Path) -> Path:
-    """Draw the grid of fixed noise: at every epoch the same, so that one sees the network learn."""
-    count, sampler = config["grid"]["count"], instantiate(config["sampler"])
-    context = autocast(precision, denoiser.mean.device)
-    batches = draw(denoiser, sampler, decoded.image_shape, count, config["seed"], count, _labels(config, count), context)
-    return pictures.save_grid(torch.cat(list(batches)), file)
-
-
 def _final_pictures(config, run: Run, decoded: Decoded, precision: str, denoiser: Denoiser) -> dict[str, Path]:
-    sampler, label = instantiate(config["sampler"]), _labels(config, 1)
+    sampler, label = instantiate(config["sampler"]), class_labels(config, 1)
     pixels = Split(decoded, decoded.held_out).__getitems__([0]).pixels[0]
     reverse = run.samples / "reverse.png"
     return {
-        "final_samples": _draw_grid(config, decoded, precision, denoiser, run.final_grid),
+        "final_samples": draw_grid(config, decoded, precision, denoiser, run.final_grid),
         "forward_process": pictures.save_forward_process(denoiser, pixels, run.samples / "forward.png"),
         "reverse_process": pictures.save_reverse_process(
             denoiser, sampler, decoded.image_shape, config["seed"], label, reverse
         ),
     }
-
-
-def _labels(config: dict, count: int) -> Tensor | None:
-    """Each class in turn, where there are classes."""
-    classes = config["data"]["num_classes"]
-    return torch.arange(count) % classes if classes else None
 
 
 def _cost(config: dict, decoded: Decoded, checkpoint: dict, denoiser: Denoiser) -> dict:

@@ -1,11 +1,17 @@
-"""The figures of a denoiser as a config asks for them; `train.py` and `evaluate.py` share this."""
+"""The figures and the sample grid of a denoiser as a config asks for them; `train.py` and `evaluate.py` share this."""
 
+from pathlib import Path
+
+import torch
 from hydra.utils import instantiate
+from torch import Tensor
 
 from diffusion_lab.data.cache import Decoded
 from diffusion_lab.denoiser import Denoiser
+from diffusion_lab.experiments import pictures
 from diffusion_lab.hardware import autocast
 from diffusion_lab.metrics.evaluation import evaluate
+from diffusion_lab.sampling.draw import draw
 
 
 def score(config: dict, decoded: Decoded, denoiser: Denoiser, precision: str) -> dict:
@@ -24,3 +30,17 @@ def score(config: dict, decoded: Decoded, denoiser: Denoiser, precision: str) ->
         cache_dir=config["data"]["cache_dir"],
         autocast=autocast(precision, denoiser.mean.device),
     )
+
+
+def draw_grid(config: dict, decoded: Decoded, precision: str, denoiser: Denoiser, file: Path) -> Path:
+    """Draw the grid of fixed noise: at every epoch the same, so that one sees the network learn."""
+    count, sampler = config["grid"]["count"], instantiate(config["sampler"])
+    context, labels = autocast(precision, denoiser.mean.device), class_labels(config, count)
+    batches = draw(denoiser, sampler, decoded.image_shape, count, config["seed"], count, labels, context)
+    return pictures.save_grid(torch.cat(list(batches)), file)
+
+
+def class_labels(config: dict, count: int) -> Tensor | None:
+    """Each class in turn (count,), where there are classes."""
+    classes = config["data"]["num_classes"]
+    return torch.arange(count) % classes if classes else None

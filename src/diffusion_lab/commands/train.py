@@ -3,16 +3,17 @@
 import logging
 import math
 import sys
-import traceback
+from functools import partial
 from pathlib import Path
 
 from omegaconf import DictConfig
 
 from diffusion_lab.commands.checks import check, plain
-from diffusion_lab.commands.console import command, exit_on_user_error, print_figures, short
+from diffusion_lab.commands.console import command, print_figures, short
 from diffusion_lab.commands.data import decode_source, open_source
-from diffusion_lab.errors import user_error_in
-from diffusion_lab.experiments.runs import Run, config_hash
+from diffusion_lab.commands.job import attempt, once
+from diffusion_lab.data.sources import Source
+from diffusion_lab.experiments.runs import Run
 
 log = logging.getLogger(__name__)
 
@@ -23,49 +24,40 @@ def train(cfg: DictConfig, folder: str, is_multirun: bool) -> float:
     In a multirun a failure is written to results.json and returns infinity, so that the other jobs go on.
     """
     run = Run(Path(folder))
-    if is_multirun:
-        return _train_or_record_failure(cfg, run)
-    try:
-        results = exit_on_user_error(_train, cfg, run)
-    finally:
-        run.remove_if_empty()
-    _print_end(run, results)
-    return results[cfg.objective]
-
-
-def _train_or_record_failure(cfg: DictConfig, run: Run) -> float:
-    try:
-        results = _train(cfg, run)
-    except Exception as error:
-        mistake = user_error_in(error)
-        if mistake is None:
-            traceback.print_exc()
-        reason = str(mistake or f"{type(error).__name__}: {error}")
-        log.error("error: %s", reason)
-        config = plain(cfg)
-        run.begin(config)  # sets aside a finished run of another configuration, which a failure must not overwrite
-        run.fail(reason, config)
+    results = attempt(_train, cfg, run, is_multirun)
+    if results is None:
         return math.inf
-    log.info("%s: %s %.4g", run.folder.name, cfg.objective, results[cfg.objective])
+    if is_multirun:
+        log.info("%s: %s %.4g", run.folder.name, cfg.objective, results[cfg.objective])
+    else:
+        _print_end(run, results)
     return results[cfg.objective]
 
 
-def _train(cfg: DictConfig, run: Run) -> dict:
-    """Check, then train and score unless that is done; returns results.json's contents."""
+def training_config(cfg: DictConfig) -> tuple[dict, Source | None]:
+    """The checked and resolved config of a run, and the source of its images where that had to be opened for it.
+
+    Raises:
+        UserError: a mistake that can be found without importing torch.
+    """
     check(cfg)
     source = None
     if cfg.data.num_classes is None:  # a folder's classes are known once it is listed
         source = open_source(plain(cfg)["data"])
         cfg.data.num_classes = len(source.class_names)
-    config = plain(cfg)
-    if run.finished() and run.results()["config_hash"] == config_hash(config):
-        log.info("%s is finished: its results are shown, nothing is run again", run.folder.name)
-        return run.results()
+    return plain(cfg), source
 
+
+def _train(cfg: DictConfig, run: Run) -> dict:
+    config, source = training_config(cfg)
+    return once(config, run, partial(_fit, config, run, source))
+
+
+def _fit(config: dict, run: Run, source: Source | None) -> dict:
     import torch
     from hydra.utils import instantiate
 
-    torch.manual_seed(cfg.seed)
+    torch.manual_seed(config["seed"])
     network = instantiate(config["network"])
     instantiate(config["metrics"]["extractor"])  # weights that are not there are better missed now than after training
     decoded = decode_source(config["data"], source or open_source(config["data"]))
@@ -73,9 +65,7 @@ def _train(cfg: DictConfig, run: Run) -> dict:
     from diffusion_lab.commands.fit import fit
 
     run.begin(config)
-    results = {**fit(config, run, network, decoded), "config_hash": config_hash(config)}
-    run.finish(results)
-    return results
+    return fit(config, run, network, decoded)
 
 
 def _print_end(run: Run, results: dict) -> None:

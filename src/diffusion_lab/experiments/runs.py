@@ -1,17 +1,20 @@
 """A run's folder: what is in it, read and written in this one place. Needs no torch."""
 
+import csv
 import hashlib
 import json
 import os
 import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from filelock import FileLock
 from omegaconf import OmegaConf
 
 # What may change without changing the experiment: names, places, and how it is watched.
-NOT_PART_OF_THE_EXPERIMENT = ("name", "logger", "grid", "objective", "data.cache_dir")
+NOT_PART_OF_THE_EXPERIMENT = ("name", "logger", "grid", "objective", "data.cache_dir", "checkpoint")
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,26 @@ class Run:
 
     def finished(self) -> bool:
         return self.results().get("status") == "finished"
+
+    def finished_as(self, config: dict) -> bool:
+        """Whether the finished run here is that of `config`."""
+        return self.finished() and self.results()["config_hash"] == config_hash(config)
+
+    def curves(self) -> list[dict[str, float]]:
+        """The rows of metrics.csv, without their empty cells; none where there is no such file yet."""
+        if not self.metrics_file.is_file():
+            return []
+        with self.metrics_file.open(newline="") as file:
+            return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+
+    def epochs_done(self) -> int:
+        """Epochs of training behind the last checkpoint, or nearly: as many as have held-out errors."""
+        return sum("val/image_loss" in row for row in self.curves())
+
+    def lock(self) -> FileLock:
+        """What a process holds while it works in this folder. A killed process holds it no more."""
+        name = hashlib.sha256(str(self.folder.resolve()).encode()).hexdigest()[:16]
+        return FileLock(Path(tempfile.gettempdir(), f"diffusion-lab-{name}.lock"), mode=0o666)
 
     def begin(self, config: dict) -> None:
         """Write config.yaml. A run of another configuration in the same place is set aside, not mixed in."""

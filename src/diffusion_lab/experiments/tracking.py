@@ -1,6 +1,5 @@
 """Where a run's curves and pictures go: metrics.csv always, and W&B or TensorBoard beside it."""
 
-import csv
 import secrets
 from pathlib import Path
 
@@ -54,10 +53,8 @@ def csv_only(run: Run, config: dict, mode: str) -> None:
 def metrics_csv(run: Run, resume_step: int | None = None) -> CSVLogger:
     """Lightning's CSV logger on metrics.csv. A resumed run keeps the rows up to `resume_step`, its last checkpoint."""
     kept = []
-    if resume_step is not None and run.metrics_file.is_file():
-        with run.metrics_file.open(newline="") as file:
-            rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
-        kept = [{**row, "step": int(row["step"])} for row in rows if row["step"] < resume_step]
+    if resume_step is not None:
+        kept = [{**row, "step": int(row["step"])} for row in run.curves() if row["step"] < resume_step]
     run.metrics_file.unlink(missing_ok=True)
     logger = CSVLogger(run.folder, name="", version="", flush_logs_every_n_steps=1)  # a kill loses no row
     logger.experiment.metrics.extend(kept)
@@ -86,10 +83,12 @@ def log_summary(loggers: list[Logger], run: Run, results: dict, step: int) -> No
 
 def best_of_curves(run: Run) -> dict[str, float]:
     """The lowest value that each held-out curve of metrics.csv reached, as `best/<curve>`."""
-    with run.metrics_file.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    curves = [curve for curve in rows[0] if curve.startswith("val/") and not curve.endswith("_std")]
-    return {f"best/{curve}": min(float(row[curve]) for row in rows if row[curve]) for curve in curves}
+    values = {}
+    for row in run.curves():
+        for curve in row:
+            if curve.startswith("val/") and not curve.endswith("_std"):
+                values.setdefault(f"best/{curve}", []).append(row[curve])
+    return {curve: min(reached) for curve, reached in values.items()}
 
 
 def close(loggers: list[Logger], failed: bool = False) -> None:

@@ -1,0 +1,54 @@
+"""What a multirun says at its end: the report on its jobs, and an exit status that says if one failed."""
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from diffusion_lab.experiments.runs import Run
+
+JOB_LIST = "DIFFUSION_LAB_JOB_LIST"  # a file that jobs add their folders to, also from other processes
+
+
+class MultirunReport(Callback):
+    """Hydra callback: collects the jobs' folders, then reports on them.
+
+    Args:
+        files: report on all runs in the multirun's folder, and write the report there; else on these jobs, on the terminal.
+    """
+
+    def __init__(self, files: bool = False):
+        self.files = files
+
+    def on_multirun_start(self, config: DictConfig, **kwargs) -> None:
+        handle, path = tempfile.mkstemp(prefix="diffusion-lab-jobs-")
+        os.close(handle)
+        os.environ[JOB_LIST] = path
+
+    def on_job_start(self, config: DictConfig, **kwargs) -> None:
+        if JOB_LIST in os.environ:
+            with open(os.environ[JOB_LIST], "a") as jobs:
+                jobs.write(f"{config.hydra.runtime.output_dir}\n")
+
+    def on_multirun_end(self, config: DictConfig, **kwargs) -> None:
+        job_list = Path(os.environ.pop(JOB_LIST))
+        runs = [Run(Path(folder)) for folder in dict.fromkeys(job_list.read_text().splitlines())]
+        job_list.unlink()
+        if not runs:  # a dry run
+            return
+        folder, objective = Path(config.hydra.sweep.dir), config.get("objective", "kid")
+        if self.files:
+            from diffusion_lab.commands.report import write
+            from diffusion_lab.reports.collect import find_runs
+
+            write(find_runs(folder), folder, objective)
+        else:
+            from diffusion_lab.reports.render import print_report
+            from diffusion_lab.reports.report import report
+
+            print_report(report(runs, objective, title=folder.name, with_pictures=False))
+        if not all(run.finished() for run in runs):
+            sys.exit(1)

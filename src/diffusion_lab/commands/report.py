@@ -1,0 +1,58 @@
+"""`report.py`: tables and pictures of all runs under a folder, from what the runs left there."""
+
+import argparse
+from pathlib import Path
+
+from diffusion_lab.commands.console import exit_on_user_error, short
+from diffusion_lab.errors import UserError
+from diffusion_lab.experiments.runs import Run
+
+OBJECTIVES = ("kid", "fid", "noise_loss", "image_loss")
+
+
+def main(arguments: list[str]) -> None:
+    """Parse `DIR [objective=kid]` and write the report."""
+    parser = argparse.ArgumentParser(prog="report.py", description="Put all runs under a folder side by side.")
+    parser.add_argument("folder", metavar="DIR", help="a folder with runs in it, such as outputs/quick")
+    parser.add_argument("overrides", nargs="*", metavar="objective=kid", help=f"rank by one of {', '.join(OBJECTIVES)}")
+    options = parser.parse_args(arguments)
+    exit_on_user_error(report_folder, options.folder, options.overrides)
+
+
+def report_folder(folder: str, overrides: list[str]) -> None:
+    """Print the report on all runs below `folder`, and write report.md, .csv, .tex and .html into it.
+
+    Raises:
+        UserError: no such folder, no runs in it, or an unknown override.
+    """
+    objective = _objective(overrides)
+    if not Path(folder).is_dir():
+        raise UserError(f"{folder} is not a folder; runs are in outputs/<name>")
+
+    from diffusion_lab.reports.collect import find_runs
+
+    runs = find_runs(Path(folder))
+    if not runs:
+        raise UserError(f"{folder} holds no runs (looked for results.json and config.yaml, also in subfolders)")
+    write(runs, Path(folder), objective)
+
+
+def write(runs: list[Run], folder: Path, objective: str) -> None:
+    """Print the report on `runs` and write it into `folder`."""
+    from diffusion_lab.reports.render import print_report, write_report
+    from diffusion_lab.reports.report import report
+
+    finding = report(runs, objective, title=f"Runs of {folder.resolve().name}")
+    print_report(finding)
+    print("\nwritten: " + ", ".join(short(path.resolve()) for path in write_report(finding, folder)))
+
+
+def _objective(overrides: list[str]) -> str:
+    given = dict(override.partition("=")[::2] for override in overrides)
+    unknown = [key for key in given if key != "objective"]
+    if unknown:
+        raise UserError(f"{unknown[0]} is not an option of report.py; there is objective={'|'.join(OBJECTIVES)}")
+    objective = given.get("objective", "kid")
+    if objective not in OBJECTIVES:
+        raise UserError(f"objective={objective} must be one of {', '.join(OBJECTIVES)}")
+    return objective

@@ -1,0 +1,52 @@
+"""`sweep.py`: a W&B sweep file, run here through the multirun of the program that it names."""
+
+import argparse
+import runpy
+import sys
+from pathlib import Path
+
+from diffusion_lab.commands.console import exit_on_user_error
+from diffusion_lab.errors import UserError
+from diffusion_lab.experiments import sweeps
+
+PROJECT = Path(__file__).parents[3]
+
+
+def main(arguments: list[str]) -> None:
+    """Parse `FILE [overrides] [--dry-run]`, then run the file's program as a multirun with Hydra's sweeper `sweep_file`."""
+    parser = argparse.ArgumentParser(
+        prog="sweep.py",
+        description="Run a W&B sweep file here, without an account. Run again, it goes on where it was.",
+        epilog="Any override of the program may follow: epochs=3 seed=0,1 hydra/launcher=joblib hydra.launcher.n_jobs=2",
+    )
+    parser.add_argument("file", metavar="FILE", help="a W&B sweep file, such as sweeps/quick.yaml")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="in place of parameters, or beside them")
+    parser.add_argument("--dry-run", action="store_true", help="list the jobs and their state, and run nothing")
+    options = parser.parse_intermixed_args(arguments)
+    program, multirun = exit_on_user_error(command_line, options.file, options.overrides, options.dry_run)
+    sys.argv = [str(program), *multirun]
+    runpy.run_path(str(program), run_name="__main__")
+
+
+def command_line(file: str, overrides: list[str], dry_run: bool) -> tuple[Path, list[str]]:
+    """The program of a sweep file and the arguments that make it run the sweep.
+
+    Raises:
+        UserError: the file is no sweep file, or its program is not there.
+    """
+    sweep = sweeps.load(file)
+    program = PROJECT / sweep["program"]
+    if not program.is_file():
+        raise UserError(f"{file}: program {sweep['program']} is not a file below {PROJECT}")
+    parameters = sweep["parameters"]
+    arguments = [
+        "-m",
+        "hydra/sweeper=sweep_file",
+        f"hydra.sweeper.file={sweeps.hydra_text(str(Path(file).resolve()))}",
+        f"hydra.sweeper.dry_run={str(dry_run).lower()}",
+        "hydra.callbacks.report.files=true",
+        f"name={sweeps.hydra_text(parameters.get('name', {}).get('value', Path(file).stem))}",
+    ]
+    if "metric" in sweep:
+        arguments.append(f"objective={sweep['metric']['name']}")
+    return program, [*arguments, *overrides]

@@ -1,0 +1,141 @@
+"""W&B sweep files: read, checked, overridden, and turned into jobs by W&B's own search engine (the library `sweeps`).
+
+A job is a dict of override keys to values. The same file gives the same jobs each time it is run here, so that a sweep
+which was killed finds its finished jobs again.
+"""
+
+import random
+import re
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from diffusion_lab.errors import UserError
+
+MOST_JOBS = 100_000  # of a grid
+
+
+def load(file: str | Path) -> dict:
+    """Read and check a sweep file.
+
+    Raises:
+        UserError: it is missing, no YAML, or not what W&B's schema wants.
+    """
+    if not Path(file).is_file():
+        raise UserError(f"{file} is not a file; sweep files are in sweeps/")
+    try:
+        sweep = yaml.safe_load(Path(file).read_text())
+    except yaml.YAMLError as error:
+        raise UserError(f"{file} is not YAML: {error}") from error
+    if not isinstance(sweep, dict):
+        raise UserError(f"{file} is not a W&B sweep file: it has no program, method and parameters")
+    for key in ("program", "method", "parameters"):
+        if key not in sweep:
+            raise UserError(f"{file} has no `{key}`, which a W&B sweep file needs")
+    violations = _engine().config.cfg.schema_violations_from_proposed_config(sweep)
+    if violations:
+        raise UserError(f"{file} is not a W&B sweep file: {violations[0]}")
+    if sweep["method"] != "grid" and not sweep.get("run_cap"):
+        raise UserError(f"{file}: method {sweep['method']} has no end of its own; give run_cap: 20, say")
+    if "early_terminate" in sweep:
+        raise UserError(f"{file}: early_terminate works with `wandb agent` alone; here each job runs to its end, remove it")
+    return sweep
+
+
+def with_overrides(sweep: dict, overrides: list[str]) -> dict:
+    """`sweep` with Hydra overrides in place of its parameters of the same name: `epochs=3` fixes one, `seed=0,1` lists."""
+    parameters = dict(sweep["parameters"])
+    for override in OverridesParser.create().parse_overrides(overrides):
+        key = override.get_key_element()
+        if override.is_sweep_override():
+            parameters[key] = {"values": [yaml.safe_load(text) for text in override.sweep_string_iterator()]}
+        else:
+            parameters[key] = {"value": yaml.safe_load(override.get_value_element_as_str())}
+    return {**sweep, "parameters": parameters}
+
+
+def job_count(sweep: dict) -> int:
+    """How many jobs the sweep will have run at its end."""
+    return len(known_jobs(sweep, lambda job: None)) if sweep["method"] == "grid" else sweep["run_cap"]
+
+
+def known_jobs(sweep: dict, figure: Callable[[dict], float | None]) -> list[dict]:
+    """The jobs that are known before any is run; of a bayes sweep those whose predecessors have their `figure`."""
+    if sweep["method"] != "bayes":
+        return next_jobs(sweep, [], sweep.get("run_cap", MOST_JOBS))
+    done = []
+    while batch := next_jobs(sweep, done, 1):
+        value = figure(batch[0])
+        done.append((batch[0], value))
+        if value is None:
+            break
+    return [job for job, _ in done]
+
+
+def next_jobs(sweep: dict, done: list[tuple[dict, float]], count: int) -> list[dict]:
+    """Up to `count` more jobs after those `done` with their figures; in a grid the seed changes last.
+
+    The engine draws from global generators: seeded here, so that the same history gives the same jobs.
+    """
+    engine, metric = _engine(), sweep.get("metric", {}).get("name", "kid")
+    count = min(count, sweep.get("run_cap", MOST_JOBS) - len(done))
+    if count <= 0:
+        return []
+    history = [
+        engine.SweepRun(
+            state="finished" if np.isfinite(value) else "failed",
+            config={key: {"value": level} for key, level in job.items()},
+            summary_metrics={metric: value} if np.isfinite(value) else {},
+        )
+        for job, value in done
+        if value is not None
+    ]
+    random.seed(len(done))
+    np.random.seed(len(done))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about the absence of a metric in the first run, and of scikit-learn's solver
+        proposed = engine.next_runs(sweep, history, validate=True, n=count)
+    jobs = [{key: level["value"] for key, level in run.config.items()} for run in proposed if run is not None]
+    return sorted(jobs, key=lambda job: job.get("seed", 0)) if sweep["method"] == "grid" else jobs
+
+
+def as_overrides(job: dict) -> list[str]:
+    """A job as Hydra overrides, quoted where Hydra's grammar asks for it."""
+    return [f"{key}={hydra_text(value)}" for key, value in job.items()]
+
+
+def save(sweep: dict, folder: str | Path) -> None:
+    """Keep the sweep as it was run, overrides included, as sweep.yaml beside its runs."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    Path(folder, "sweep.yaml").write_text(yaml.safe_dump(sweep, sort_keys=False))
+
+
+def hydra_text(value) -> str:
+    """A plain value as the right-hand side of a Hydra override."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list):
+        return f"[{','.join(map(hydra_text, value))}]"
+    if isinstance(value, int | float) or re.fullmatch(r"[\w./+:-]+", value):
+        return str(value)
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _engine():
+    """W&B's search engine.
+
+    Raises:
+        UserError: it is not installed, because it wants numpy 1.26 and so Python 3.11 or 3.12.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # its pydantic models are in an older dialect
+        try:
+            import sweeps
+            import sweeps.config.cfg
+        except ImportError as error:
+            raise UserError("sweep files need the library sweeps, which there is for Python 3.11 and 3.12 alone") from error
+    return sweeps

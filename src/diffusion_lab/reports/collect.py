@@ -1,0 +1,133 @@
+"""From run folders to one table: what each run was, what it gave, and in what the runs differ."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from diffusion_lab.experiments.runs import NOT_PART_OF_THE_EXPERIMENT, Run
+
+METRICS = ("kid", "fid", "noise_loss", "image_loss")  # less is better in all
+MEASURED_ON = (  # figures in which one of these differs are never ranked together
+    "data",
+    "image_size",
+    "real_images",
+    "samples",
+    "network_calls",
+    "feature_extractor",
+    "extractor_resolution",
+    "protocol",
+)
+COSTS = ("train_seconds", "parameters", "epochs", "steps")
+IGNORED = ("seed", "checkpoint_sha256", "data.root", "hydra", "choices")  # besides what is not part of the experiment
+
+
+@dataclass(frozen=True)
+class Collection:
+    """Runs side by side.
+
+    Attributes:
+        runs: one row a run, indexed by its folder: `status`, `error`, `seed`, each factor, METRICS, MEASURED_ON, COSTS.
+        factors: the columns that say in what the runs differ, besides the seed.
+        choices: what they share, choice by choice.
+        changed_together: factor to the settings that never changed without it.
+        set_aside: folders of older configurations, which are left out.
+    """
+
+    runs: pd.DataFrame
+    factors: list[str]
+    choices: dict[str, str]
+    changed_together: dict[str, list[str]]
+    set_aside: list[str]
+
+    @property
+    def finished(self) -> pd.DataFrame:
+        return self.runs[self.runs["status"] == "finished"]
+
+
+def find_runs(folder: Path) -> list[Run]:
+    """All runs below `folder`, those set aside (`<run>~<hash>`) too."""
+    return [Run(path) for path in sorted({f.parent for name in ("results.json", "config.yaml") for f in folder.rglob(name)})]
+
+
+def collect(runs: Iterable[Run]) -> Collection:
+    """Read results.json and config.yaml of each run."""
+    runs = list(runs)
+    kept = [run for run in runs if "~" not in run.folder.name]
+    flat = {run: _flat(run.config()) for run in kept}
+    words = {run: run.results().get("choices") or run.config().get("choices") or {} for run in kept}
+    settings = pd.DataFrame([{**words[run], **_without_words(flat[run], words[run])} for run in kept], dtype=object)
+    factors, together = _factors(settings)
+    table = pd.DataFrame([_row(run, flat[run]) for run in kept], index=[str(run.folder) for run in kept])
+    for factor in factors:
+        table[_name(factor)] = [_value(factor, value) for value in settings[factor]]
+    return Collection(
+        runs=table,
+        factors=[_name(factor) for factor in factors],
+        choices={group: str(settings[group].iloc[0]) for group in _groups(words) if group not in factors},
+        changed_together={_name(factor): [_name(key) for key in keys] for factor, keys in together.items()},
+        set_aside=[run.folder.name for run in runs if run not in kept],
+    )
+
+
+def _row(run: Run, config: dict) -> dict:
+    results = run.results()
+    row = {
+        "name": run.folder.name,
+        "status": results.get("status", "unfinished"),
+        "error": results.get("error", ""),
+        "seed": results.get("seed", config.get("seed")),
+        "data": (results.get("choices") or {}).get("data", config.get("choices.data")),
+        "image_size": config.get("data.image_size"),
+        "progress": "" if results else f"{run.epochs_done()} of {config.get('epochs')} epochs",
+    }
+    for key in (*METRICS, *COSTS):
+        row[key] = float(results[key]) if isinstance(results.get(key), int | float) else float("nan")
+    return row | {key: results.get(key) for key in MEASURED_ON if key not in row}
+
+
+def _flat(node: dict, prefix: str = "") -> dict:
+    """Nested config to `a.b.c: value`, without what is not part of the experiment."""
+    flat = {}
+    for key, value in node.items():
+        name = f"{prefix}{key}"
+        if name in NOT_PART_OF_THE_EXPERIMENT and name != "checkpoint":
+            continue
+        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def _without_words(flat: dict, words: dict) -> dict:
+    """Settings that can be factors. What the choice of a word implies is found out later: it never changes without it."""
+    skipped = (*IGNORED, *(f"{group}._target_" for group in words))
+    return {key: value for key, value in flat.items() if not any(f"{key}.".startswith(f"{skip}.") for skip in skipped)}
+
+
+def _factors(settings: pd.DataFrame) -> tuple[list[str], dict[str, list[str]]]:
+    """The columns that vary, first the choices, then the shortest names; without those that follow another one."""
+    text = settings.map(str)
+    varied = sorted((key for key in text if text[key].nunique() > 1), key=lambda key: ("." in key, key.count(".")))
+    factors, together = [], {}
+    for key in varied:
+        leader = next((f for f in factors if (text.groupby(f)[key].nunique() == 1).all()), None)
+        if leader is None:
+            factors.append(key)
+        elif not (key.startswith(f"{leader}.") or (text[key] == text[leader]).all()):
+            together.setdefault(leader, []).append(key)
+    return factors, together
+
+
+def _groups(words: dict) -> list[str]:
+    return list(dict.fromkeys(group for chosen in words.values() for group in chosen))
+
+
+def _name(key: str) -> str:
+    return key.removesuffix("._target_")
+
+
+def _value(key: str, value) -> str | float:
+    """A level as a table shows it: numbers stay numbers, a class is its bare name."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return value
+    return str(value).rsplit(".", 1)[-1] if key.endswith("._target_") else str(value)

@@ -1,0 +1,147 @@
+"""The pictures of a report, as matplotlib figures."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+from PIL import Image
+
+from diffusion_lab.experiments.runs import Run
+from diffusion_lab.reports.ranking import Cell, Ranking, level_text
+from diffusion_lab.reports.sentences import NAMES, number
+
+IMAGES = 10  # a row of samples
+PAD = 2  # pixels between the images of a run's grid
+
+
+def samples(cells: list[Cell], objective: str) -> Figure | None:
+    """One row of samples a cell, in the given order, all from the same noise: that of the cells' first seed."""
+    rows = [(cell, _first_row(Run(Path(cell.folders[0])))) for cell in cells]
+    rows = [(cell, row) for cell, row in rows if row is not None]
+    if not rows:
+        return None
+    width = 9.0
+    ratio = max(row.height / row.width for _, row in rows)
+    figure = Figure(figsize=(width, len(rows) * (width * ratio + 0.34) + 0.1), dpi=130, layout="constrained")
+    for axis, (cell, row) in zip(np.atleast_1d(figure.subplots(len(rows), 1)), rows, strict=True):
+        axis.imshow(row, interpolation="nearest")
+        axis.set_axis_off()
+        figure_of_cell = f"{NAMES[objective]} {number(objective, cell.figures[objective].mean)}"
+        axis.set_title(f"{cell.label}   {figure_of_cell}", fontsize=9, loc="left", pad=3)
+    return figure
+
+
+def intervals(ranking: Ranking) -> Figure:
+    """The objective of each cell: a dot for each seed, the mean and its interval."""
+    metric, cells = ranking.objective, ranking.cells
+    figure = Figure(figsize=(9, 0.34 * len(cells) + 1.0), dpi=130, layout="constrained")
+    axis = figure.subplots()
+    for place, cell in enumerate(cells):
+        own = cell.figures[metric]
+        if own.n > 1:
+            axis.plot([own.low, own.high], [place, place], color="tab:blue", linewidth=2, solid_capstyle="butt")
+        axis.plot(own.mean, place, "o", color="tab:blue", markersize=6)
+        seeds = [Run(Path(folder)).results().get(metric, math.nan) for folder in cell.folders]
+        axis.plot(seeds, [place] * len(seeds), "|", color="black", markersize=9)
+    axis.set_yticks(range(len(cells)), [cell.label for cell in cells], fontsize=9)
+    axis.invert_yaxis()
+    axis.set_xlabel(f"{NAMES[metric]} (less is better): mean, 95 % interval, and each seed as a tick", fontsize=9)
+    return _plain(figure)
+
+
+def curves(cells: list[Cell]) -> Figure | None:
+    """Held-out errors against the training step, the mean over seeds of each cell."""
+    names = ("val/noise_loss", "val/image_loss", "val/kid")
+    drawn = {name: [(i, _mean_curve(cell, name)) for i, cell in enumerate(cells)] for name in names}
+    drawn = {name: [(i, curve) for i, curve in rows if len(curve)] for name, rows in drawn.items()}
+    drawn = {name: rows for name, rows in drawn.items() if rows}
+    if not drawn:
+        return None
+    figure = Figure(figsize=(9, 3.4 + 0.11 * len(cells)), dpi=130, layout="constrained")
+    for axis, (name, rows) in zip(np.atleast_1d(figure.subplots(1, len(drawn))), drawn.items(), strict=True):
+        for i, curve in rows:
+            marker = "." if len(curve) < 10 else None
+            axis.plot(curve.index + 1, curve, marker=marker, label=cells[i].label, **_line_style(i))
+        axis.set_title(name, fontsize=9)
+        axis.set_xlabel("training step", fontsize=9)
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    return _plain(figure)
+
+
+def against(rankings: list[Ranking], x: str, label: str, metric: str) -> Figure | None:
+    """`metric` of cells against a number that belongs to each, such as training time or network calls.
+
+    Cells that differ in that number alone are joined by a line.
+    """
+    points = [(cell, _number(ranking, cell, x)) for ranking in rankings for cell in ranking.cells]
+    points = [(cell, at) for cell, at in points if at == at]
+    if len({at for _, at in points}) < 2:
+        return None
+    figure = Figure(figsize=(9, 4.2), dpi=130, layout="constrained")
+    axis = figure.subplots()
+    for name, line in _lines(points, x).items():
+        line = sorted(line, key=lambda point: point[1])
+        mean = [cell.figures[metric].mean for cell, _ in line]
+        error = [[_half(cell.figures[metric]) for cell, _ in line]] * 2
+        axis.errorbar([at for _, at in line], mean, yerr=error, fmt="o-", markersize=5, capsize=3, linewidth=1.2, label=name)
+    values = [at for _, at in points]
+    if min(values) > 0 and max(values) / min(values) >= 8:
+        axis.set_xscale("log")
+        if len(set(values)) < 12:
+            axis.set_xticks(sorted(set(values)), [f"{value:g}" for value in sorted(set(values))], fontsize=8)
+            axis.minorticks_off()
+    axis.set_xlabel(label, fontsize=9)
+    axis.set_ylabel(f"{NAMES[metric]} (less is better)", fontsize=9)
+    if len(_lines(points, x)) > 1:
+        axis.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return _plain(figure)
+
+
+def _number(ranking: Ranking, cell: Cell, x: str) -> float:
+    value = cell.costs.get(x, cell.levels.get(x, ranking.measured_on.get(x)))
+    return float(value) if isinstance(value, int | float) else math.nan
+
+
+def _lines(points: list[tuple[Cell, float]], x: str) -> dict[str, list]:
+    """Cells that are alike but for `x`, by their label."""
+    follows = {x, "sampler.steps"} if x == "network_calls" else {x}
+    lines = {}
+    for cell, at in points:
+        rest = [level_text(factor, level) for factor, level in cell.levels.items() if factor not in follows]
+        lines.setdefault(" / ".join(rest) or "all runs", []).append((cell, at))
+    return lines
+
+
+def _half(interval) -> float:
+    return (interval.high - interval.low) / 2 if interval.n > 1 else 0.0
+
+
+def _mean_curve(cell: Cell, name: str) -> pd.Series:
+    """The mean over a cell's seeds of one curve of metrics.csv, by step."""
+    rows = [row for folder in cell.folders for row in Run(Path(folder)).curves() if name in row]
+    return pd.DataFrame([(row["step"], row[name]) for row in rows], columns=["step", name]).groupby("step")[name].mean()
+
+
+def _line_style(place: int) -> dict:
+    return {"color": f"C{place % 10}", "linestyle": ("-", "--", ":")[place // 10 % 3], "linewidth": 1.3}
+
+
+def _first_row(run: Run) -> Image.Image | None:
+    """The first images of a run's final grid, which is `grid.count` images in a square."""
+    if not run.final_grid.is_file():
+        return None
+    grid = Image.open(run.final_grid).convert("RGB")
+    columns = math.ceil(math.sqrt(run.config().get("grid", {}).get("count", 1)))
+    tile = (grid.width - PAD) // columns
+    return grid.crop((0, 0, tile * min(columns, IMAGES) + PAD, tile + PAD))
+
+
+def _plain(figure: Figure) -> Figure:
+    for axis in figure.axes:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(labelsize=8)
+        axis.grid(axis="x", alpha=0.25)
+    return figure

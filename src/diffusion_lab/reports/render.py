@@ -1,0 +1,112 @@
+"""A report on the terminal and as files: Markdown, CSV, LaTeX, and HTML in one file with its pictures inside."""
+
+import base64
+import io
+import re
+from importlib.resources import files
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from diffusion_lab.reports.report import Report, Section
+
+
+def print_report(report: Report, console: Console | None = None) -> None:
+    """Sections without their pictures, on the terminal."""
+    console = console or Console()
+    if not console.is_terminal:
+        console.width = max(console.width, 140)  # a file or a pipe has no width
+    for section in report.sections:
+        if not section.sentences and section.table is None:
+            continue
+        console.print(f"\n[bold]{escape(section.title)}")
+        for sentence in section.sentences:
+            console.print(escape(sentence), soft_wrap=True, highlight=False)
+        if section.table is not None and not section.brief:
+            console.print(_rich_table(section.table, console.width))
+
+
+def write_report(report: Report, folder: Path) -> list[Path]:
+    """Write report.md, .csv, .tex, .html, and the pictures as PNG, into `folder`; returns the reports' paths."""
+    pictures = folder / "report_pictures"
+    pictures.mkdir(parents=True, exist_ok=True)
+    for old in pictures.glob("*.png"):
+        old.unlink()
+    drawn = {section.title: _png(section.picture) for section in report.sections if section.picture is not None}
+    for title, png in drawn.items():
+        (pictures / f"{_slug(title)}.png").write_bytes(png)
+    written = {"md": markdown(report), "tex": latex(report), "html": html(report, drawn)}
+    for suffix, text in written.items():
+        (folder / f"report.{suffix}").write_text(text)
+    report.cells.to_csv(folder / "report.csv", index=False)
+    return [folder / f"report.{suffix}" for suffix in ("md", "csv", "tex", "html")]
+
+
+def markdown(report: Report) -> str:
+    parts = [f"# {report.title}"]
+    for section in report.sections:
+        parts += [f"## {section.title}", *(f"- {sentence}" for sentence in section.sentences)]
+        if section.table is not None:
+            parts += ["", _pipes(section.table), ""]
+        if section.picture is not None:
+            parts.append(f"![{section.title}](report_pictures/{_slug(section.title)}.png)")
+    return "\n".join(parts) + "\n"
+
+
+def latex(report: Report) -> str:
+    """The tables alone, for a paper (booktabs)."""
+    tables = [section for section in report.sections if section.table is not None]
+    return "\n\n".join(_latex_table(section) for section in tables) + "\n"
+
+
+def html(report: Report, drawn: dict[str, bytes]) -> str:
+    """One self-contained page: its style and pictures inside, no outside links."""
+    template = files("diffusion_lab.reports").joinpath("report.html.jinja").read_text()
+    pictures = {title: base64.b64encode(png).decode() for title, png in drawn.items()}
+    return Environment(autoescape=True).from_string(template).render(report=report, pictures=pictures, slug=_slug)
+
+
+def _rich_table(table: pd.DataFrame, width: int) -> Table:
+    """As many columns, from the left, as fit; the files have them all."""
+    widths = [max(len(word) for word in [*str(name).split(), *map(str, table[name])]) + 3 for name in table]
+    fitting = [name for i, name in enumerate(table) if sum(widths[: i + 1]) < width]
+    shown = Table(header_style="bold", caption_justify="left")
+    for name in fitting:
+        shown.add_column(escape(str(name)), justify="right" if _is_figure(table[name]) else "left")
+    for row in table[fitting].itertuples(index=False):
+        shown.add_row(*(escape(str(value)) for value in row))
+    if len(fitting) < len(widths):
+        shown.caption = f"narrow terminal: left out {', '.join(str(name) for name in table if name not in fitting)}"
+    return shown
+
+
+def _is_figure(column: pd.Series) -> bool:
+    return all(re.match(r"^[−–+-]?[\d.]*( ±|$)", str(value)) for value in column)
+
+
+def _pipes(table: pd.DataFrame) -> str:
+    rows = [table.columns, ["---"] * len(table.columns), *table.itertuples(index=False)]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows)
+
+
+def _latex_table(section: Section) -> str:
+    styled = section.table.style.hide(axis="index").format(escape="latex").format_index(axis=1, escape="latex")
+    body = styled.to_latex(hrules=True)
+    for symbol, command in {"±": r"$\pm$", "→": r"$\to$", "×": r"$\times$", "–": "--"}.items():
+        body = body.replace(symbol, command)
+    return f"% {section.title}\n{body}".rstrip()
+
+
+def _png(figure: Figure) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def _slug(title: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", title.lower()).strip("_")

@@ -1,0 +1,257 @@
+"""The report of a comparison: what it says, as sections; how it is written is `render`'s subject."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from diffusion_lab.experiments.runs import Run
+from diffusion_lab.reports import figures, published, sentences
+from diffusion_lab.reports.collect import COSTS, METRICS, Collection, collect
+from diffusion_lab.reports.ranking import Ranking, comparable, level_text, rankings
+from diffusion_lab.reports.sentences import NAMES, bounds, number, spread
+from diffusion_lab.reports.statistics import effects, interactions, rank_correlation
+
+MOST_LEVELS = 4  # factors with more, such as a searched learning rate, get a picture rather than pairs of levels
+LISTED = 3  # interactions
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, sentences, then a table and a picture where there is one. `brief`: the table is for the files alone."""
+
+    title: str
+    sentences: list[str] = field(default_factory=list)
+    table: pd.DataFrame | None = None
+    picture: Figure | None = None
+    brief: bool = False
+
+
+@dataclass(frozen=True)
+class Report:
+    """Sections in the order of reading, and every figure of every cell as one table."""
+
+    title: str
+    sections: list[Section]
+    cells: pd.DataFrame
+
+
+def report(runs: Iterable[Run], objective: str, title: str, with_pictures: bool = True) -> Report:
+    """Put `runs` side by side; cells are ranked by `objective`, one of kid, fid, noise_loss, image_loss."""
+    collection = collect(runs)
+    ranked = rankings(collection, objective)
+    sections = [_summary(collection), *_ranking_sections(ranked)]
+    for ranking in ranked:
+        if len(ranking.cells) > 1:
+            sections += _effect_sections(collection, ranking)
+            sections += _published_sections(collection, ranking)
+    if with_pictures and ranked:
+        sections += _picture_sections(collection, ranked)
+    sections += _left_out(collection, objective)
+    return Report(title, sections, _cells(ranked))
+
+
+def _summary(collection: Collection) -> Section:
+    states = collection.runs["status"].value_counts()
+    said = [f"{len(collection.runs)} runs: " + ", ".join(f"{count} {state}" for state, count in states.items()) + "."]
+    if collection.choices:
+        shared = ", ".join(f"{group} {word}" for group, word in collection.choices.items())
+        said.append(f"The same in all: {shared}.")
+    for factor, others in collection.changed_together.items():
+        said.append(f"Never changed without {factor}, so not told apart from it: {', '.join(others)}.")
+    return Section("Runs", [*said, sentences.INTERVALS])
+
+
+def _ranking_sections(ranked: list[Ranking]) -> list[Section]:
+    singles = [ranking for ranking in ranked if len(ranking.cells) == 1]
+    sections = [
+        Section(
+            f"Ranking by {NAMES[ranking.objective]}",
+            [f"Measured on {sentences.conditions(ranking.measured_on)}.", sentences.separation(ranking)],
+            _ranking_table(ranking),
+        )
+        for ranking in ranked
+        if ranking not in singles
+    ]
+    if len(singles) == 1 and len(ranked) == 1:
+        only = singles[0]
+        return [Section("Figures", [f"Measured on {sentences.conditions(only.measured_on)}."], _ranking_table(only))]
+    if singles:
+        said = "Each of these was measured in a way of its own, so they are listed, not ranked."
+        sections.append(Section("Not ranked with others", [said], _singles_table(singles)))
+    return sections
+
+
+def _ranking_table(ranking: Ranking) -> pd.DataFrame:
+    rows = []
+    for rank, cell in enumerate(ranking.cells, start=1):
+        close = ranking.unseparated(rank)
+        own = cell.figures[ranking.objective]
+        row = {"rank": rank, **{factor: _level(level) for factor, level in cell.levels.items()}, "seeds": own.n}
+        row |= _figures(cell, ranking.objective)
+        row |= {"not separated from": _ranks(close) or "–", "train s": _seconds(cell.costs["train_seconds"])}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def _singles_table(singles: list[Ranking]) -> pd.DataFrame:
+    rows = []
+    for ranking in sorted(singles, key=lambda each: (each.measured_on["network_calls"] or 0, str(each.measured_on))):
+        cell = ranking.cells[0]
+        measured = {key.replace("_", " "): ranking.measured_on[key] for key in _varied(singles)}
+        levels = {factor: _level(level) for factor, level in cell.levels.items()}
+        seeds = cell.figures[ranking.objective].n
+        rows.append({**measured, **levels, "seeds": seeds, **_figures(cell, ranking.objective)})
+    return pd.DataFrame(rows)
+
+
+def _varied(ranked: list[Ranking]) -> list[str]:
+    keys = ranked[0].measured_on
+    return [key for key in keys if len({str(ranking.measured_on[key]) for ranking in ranked}) > 1]
+
+
+def _figures(cell, objective: str) -> dict[str, str]:
+    """`mean ± std` of each metric, and the objective's interval behind it."""
+    said = {}
+    for metric in (objective, *(metric for metric in METRICS if metric != objective)):
+        said[NAMES[metric]] = spread(metric, cell.figures[metric])
+        if metric == objective:
+            said["95 % interval"] = bounds(metric, cell.figures[metric])
+    return said
+
+
+def _effect_sections(collection: Collection, ranking: Ranking) -> list[Section]:
+    runs = comparable(collection, ranking)
+    factors = [factor for factor in collection.factors if 1 < runs[factor].nunique() <= MOST_LEVELS]
+    if not factors:
+        return []
+    found = {metric: effects(runs, factors, ["seed"], metric) for metric in METRICS}
+    alone = {each.factor for each in found[ranking.objective]}
+    said = [f"{sentences.effect(each)}." for each in found[ranking.objective]]
+    unpaired = [factor for factor in factors if factor not in alone]
+    said += [f"{factor}: no two runs differ in it alone, so its effect is not known." for factor in unpaired]
+    table = pd.DataFrame(
+        [
+            {
+                "factor": each.factor,
+                "change": f"{level_text(each.factor, each.first)} → {level_text(each.factor, each.second)}",
+                "metric": NAMES[metric],
+                "difference": number(metric, each.difference.mean),
+                "95 % interval": bounds(metric, each.difference),
+                "pairs": each.difference.n,
+            }
+            for metric in METRICS
+            for each in found[metric]
+        ]
+    )
+    if "schedule" in factors:
+        said.append(
+            "noise_loss and image_loss average over a run's own schedule: across schedules they ask unlike questions."
+        )
+    sections = [Section("Effect of each choice", said, table, brief=True)]
+    strongest = interactions(runs, factors, ["seed"], ranking.objective)[:LISTED]
+    if strongest:
+        sections.append(Section("Strongest interactions", [f"{sentences.interaction(each)}." for each in strongest]))
+    return sections
+
+
+def _published_sections(collection: Collection, ranking: Ranking) -> list[Section]:
+    """The reference's own table, where these are runs of the reference's network over its factors."""
+    runs, data = comparable(collection, ranking), ranking.measured_on["data"]
+    if data not in published.KID or collection.choices.get("network") != published.NETWORK:
+        return []
+    words = {factor: collection.choices.get(factor) for factor in published.FACTORS if factor not in runs}
+    runs = runs.assign(**words)
+    theirs = published.KID[data]
+    means = runs.groupby(published.FACTORS, sort=False)[list(METRICS)].mean()
+    means = means[[cell in theirs for cell in means.index]]
+    if len(means) < 2:
+        return []
+    means = means.assign(published=[theirs[cell] for cell in means.index]).sort_values("published")
+    ours_rank, their_rank = means["kid"].rank().astype(int), means["published"].rank().astype(int)
+    table = pd.DataFrame(
+        {
+            "cell": [" / ".join(cell) for cell in means.index],
+            "published KID": [f"{kid:.4f}" for kid in means["published"]],
+            "published rank": list(their_rank),
+            "our KID": [number("kid", kid) for kid in means["kid"]],
+            "our rank": list(ours_rank),
+            **{metric: [number(metric, value) for value in means[metric]] for metric in published.RANGES},
+        }
+    )
+    said = ["Compare orders, not values, where extractor, resolution or training differ from the published ones."]
+    for metric, (low, high) in published.RANGES.items():
+        least, most = means[metric].min(), means[metric].max()
+        said.append(f"{metric}: published {low:.3f} to {high:.3f} over its cells, here {least:.3f} to {most:.3f}.")
+    said.append(sentences.order(rank_correlation(means["kid"].tolist(), means["published"].tolist())))
+    factors = [factor for factor in published.FACTORS if runs[factor].nunique() == 2]
+    ours = effects(runs, factors, ["seed"], "kid")
+    said += sentences.claims(data, [each for each in ours if {each.first, each.second} <= published.LEVELS[each.factor]])
+    best = " / ".join(min(theirs, key=theirs.get))
+    place = dict(zip(table["cell"], ours_rank, strict=True)).get(best, "unknown")
+    said.append(f"Published best cell: {best}. Its rank here: {place}.")
+    return [Section("Beside the published table", said, table)]
+
+
+def _picture_sections(collection: Collection, ranked: list[Ranking]) -> list[Section]:
+    metric = ranked[0].objective
+    order = ranked if len(ranked[0].cells) > 1 else sorted(ranked, key=lambda each: each.measured_on["network_calls"] or 0)
+    cells = [cell for ranking in order for cell in ranking.cells]
+    name = NAMES[metric]
+    pictures = {"Samples, from the same noise": figures.samples(cells, metric)}
+    for i, ranking in enumerate(ranked):
+        if len(ranking.cells) > 1:
+            pictures[f"{name} by cell" + (f" ({i + 1})" if i else "")] = figures.intervals(ranking)
+    pictures["Held-out curves"] = figures.curves(cells)
+    pictures[f"{name} against training time"] = figures.against(ranked, "train_seconds", "training time in seconds", metric)
+    pictures[f"{name} against network calls"] = figures.against(ranked, "network_calls", "network calls", metric)
+    for factor in collection.factors:
+        if collection.runs[factor].nunique() > MOST_LEVELS and pd.api.types.is_numeric_dtype(collection.runs[factor]):
+            pictures[f"{name} against {factor}"] = figures.against(ranked, factor, factor, metric)
+    return [Section(title, picture=picture) for title, picture in pictures.items() if picture is not None]
+
+
+def _left_out(collection: Collection, objective: str) -> list[Section]:
+    runs = collection.runs
+    said = [f"{run['name']}: failed: {run['error']}" for _, run in runs[runs["status"] == "failed"].iterrows()]
+    said += [f"{run['name']}: unfinished, {run['progress']}" for _, run in runs[runs["status"] == "unfinished"].iterrows()]
+    missing = collection.finished[collection.finished[objective].isna()]
+    said += [f"{run['name']}: finished, but has no {NAMES[objective]}" for _, run in missing.iterrows()]
+    if collection.set_aside:
+        said.append(f"Set aside, of other configurations: {', '.join(collection.set_aside)}.")
+    return [Section("Not in the ranking", said)] if said else []
+
+
+def _cells(ranked: list[Ranking]) -> pd.DataFrame:
+    """Every cell's figures in full precision, one row each."""
+    rows = []
+    for ranking in ranked:
+        for rank, cell in enumerate(ranking.cells, start=1):
+            row = {"rank": rank if len(ranking.cells) > 1 else None, **cell.levels}
+            for metric, own in cell.figures.items():
+                row |= {metric: own.mean, f"{metric}_std": own.std, f"{metric}_low": own.low, f"{metric}_high": own.high}
+                row |= {f"{metric}_seeds": own.n}
+            rows.append(row | {cost: cell.costs[cost] for cost in COSTS} | ranking.measured_on)
+    return pd.DataFrame(rows)
+
+
+def _level(level) -> str:
+    if isinstance(level, float):
+        return f"{int(level)}" if level.is_integer() else f"{level:.4g}"
+    return str(level)
+
+
+def _ranks(ranks: list[int]) -> str:
+    """1, 2, 3, 7 as "1–3, 7"."""
+    spans = []
+    for rank in ranks:
+        if spans and spans[-1][1] == rank - 1:
+            spans[-1][1] = rank
+        else:
+            spans.append([rank, rank])
+    return ", ".join(str(a) if a == b else f"{a}–{b}" for a, b in spans)
+
+
+def _seconds(seconds: float) -> str:
+    return "–" if seconds != seconds else f"{seconds:.0f}"

@@ -1,0 +1,113 @@
+"""The findings in sentences that a person can quote."""
+
+from diffusion_lab.reports import published
+from diffusion_lab.reports.ranking import Ranking, level_text
+from diffusion_lab.reports.statistics import Effect, Interaction, Interval, RankCorrelation, effects
+
+NAMES = {"kid": "KID", "fid": "FID", "noise_loss": "noise_loss", "image_loss": "image_loss"}
+INTERVALS = (
+    "Figures are mean ± standard deviation over seeds. Intervals are 95 %: Student's t over the seeds of a cell, or over "
+    "the pairs of runs that differ in one choice alone and share the seed. Cells whose intervals overlap count as not "
+    "separated by the data."
+)
+
+
+def number(metric: str, value: float) -> str:
+    """A figure with as many digits as make sense of it; a dash where there is none."""
+    if value != value:
+        return "–"
+    return f"{value:.2f}" if metric == "fid" else f"{value:.4f}"
+
+
+def spread(metric: str, interval: Interval) -> str:
+    """`mean ± std`, or the mean alone of a single seed."""
+    mean = number(metric, interval.mean)
+    return mean if interval.n < 2 else f"{mean} ± {number(metric, interval.std)}"
+
+
+def bounds(metric: str, interval: Interval) -> str:
+    """`[low, high]`, or a dash."""
+    return "–" if interval.n < 2 else f"[{number(metric, interval.low)}, {number(metric, interval.high)}]"
+
+
+def conditions(measured_on: dict) -> str:
+    """What the figures of a ranking depend on."""
+    said = {key: value for key, value in measured_on.items() if value == value and value is not None}
+    if "feature_extractor" not in said:
+        return f"{said.get('data', 'unknown data')}; an older results.json without the rest"
+    return (
+        f"{said['data']} at {said.get('image_size', '?')} px; {said['samples']:.0f} generated against "
+        f"{said['real_images']:.0f} held-out images, {said['network_calls']:.0f} network calls; features of "
+        f"{said['feature_extractor']} at {said['extractor_resolution']:.0f} px, protocol {said['protocol']}"
+    )
+
+
+def separation(ranking: Ranking) -> str:
+    """Which cell is best, and which the data do not separate from it."""
+    best, metric = ranking.cells[0], ranking.objective
+    said = f"Lowest {NAMES[metric]}: {best.label}, {number(metric, best.figures[metric].mean)}"
+    if len(ranking.cells) == 1:
+        return f"{said} (the only cell)."
+    if best.figures[metric].n < 2:
+        return f"{said}. One seed has no interval: the data separate no cells. Run several (seed=0,1,2)."
+    close = ranking.unseparated(1)
+    if not close:
+        return f"{said} {bounds(metric, best.figures[metric])}. Its interval overlaps no other cell's."
+    names = "; ".join(ranking.cells[rank - 1].label for rank in close)
+    return f"{said} {bounds(metric, best.figures[metric])}. The data do not separate it from {len(close)} other(s): {names}."
+
+
+def effect(found: Effect) -> str:
+    """One effect: who beats whom, by how much, how sure."""
+    first, second = level_text(found.factor, found.first), level_text(found.factor, found.second)
+    d, name = found.difference, NAMES[found.metric]
+    pairs = f"over {d.n} pair{'s' if d.n > 1 else ''}"
+    if d.excludes(0):
+        better, worse = (second, first) if d.mean < 0 else (first, second)
+        low, high = sorted((abs(d.low), abs(d.high)))
+        by = f"{number(found.metric, abs(d.mean))} [{number(found.metric, low)}, {number(found.metric, high)}]"
+        return f"{better} beats {worse} on {name} by {by} {pairs} ({found.factor})"
+    change = f"{number(found.metric, d.mean)}" + (f" {bounds(found.metric, d)}" if d.n > 1 else ", no interval")
+    return f"{first} and {second} are not separated on {name}: {second} is higher by {change} {pairs} ({found.factor})"
+
+
+def interaction(found: Interaction) -> str:
+    """One interaction: how much more (or less) a choice changes a metric beside another choice."""
+    first, second = level_text(found.factor, found.first), level_text(found.factor, found.second)
+    other_first, other_second = level_text(found.other, found.other_first), level_text(found.other, found.other_second)
+    d = found.difference
+    sure = "" if d.excludes(0) else "; the interval includes none at all"
+    return (
+        f"{found.factor} × {found.other}: going from {first} to {second} moves {NAMES[found.metric]} by "
+        f"{d.mean:+.4f} {bounds(found.metric, d)} more with {other_second} than with {other_first} over {d.n} fours{sure}"
+    )
+
+
+def order(correlation: RankCorrelation) -> str:
+    """How far our order of cells is the published one."""
+    low, high = correlation.low, correlation.high
+    interval = f"[{low:.2f}, {high:.2f}]" if low == low else "(no interval)"
+    return (
+        f"Rank correlation of our mean KIDs with the published ones: Spearman's rho {correlation.rho:.2f} {interval} "
+        f"over {correlation.n} cells (interval: Fisher's z after Bonett and Wright 2000)."
+    )
+
+
+def claims(data: str, ours: list[Effect]) -> list[str]:
+    """For each factor, what the published table says over its pairs of cells, and whether our runs agree."""
+    theirs = {e.factor: e for e in effects(published.table(data), published.FACTORS, [], "kid")}
+    said = []
+    for found in ours:
+        claim = theirs[found.factor]
+        sign = 1 if (found.first, found.second) == (claim.first, claim.second) else -1
+        wins = "better" if claim.difference.mean * sign < 0 else "worse"
+        if not found.difference.excludes(0):
+            verdict = "not separated here"
+        else:
+            verdict = "holds" if found.difference.mean * claim.difference.mean * sign > 0 else "does not hold"
+        sure = "" if claim.difference.excludes(0) else ", not separated by its own pairs"
+        said.append(
+            f"Published: {found.second} is {wins} than {found.first} by {abs(claim.difference.mean):.3f} on average over "
+            f"{claim.difference.n} pairs of cells{sure}. Here: {verdict} ({effect(found)})."
+        )
+    return said

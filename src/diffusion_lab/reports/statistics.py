@@ -1,0 +1,144 @@
+"""How sure one can be: intervals over seeds, effects over pairs of runs, interactions, rank correlation."""
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its 95 % interval by Student's t, n - 1 degrees of freedom; low and high are NaN where n < 2."""
+
+    mean: float
+    std: float
+    low: float
+    high: float
+    n: int
+
+    def excludes(self, value: float) -> bool:
+        return self.low > value or self.high < value  # NaN excludes nothing
+
+    def overlaps(self, other: "Interval") -> bool:
+        """Whether the data leave the two unseparated; always so where one has no interval."""
+        return not (self.low > other.high or self.high < other.low)
+
+
+def t_interval(values) -> Interval:
+    """Mean, standard deviation (n - 1) and 95 % t interval of independent values; NaN among them are left out."""
+    values = np.asarray(values, dtype=float)
+    values = values[~np.isnan(values)]
+    n = len(values)
+    if n < 2:
+        return Interval(float(values[0]) if n else np.nan, np.nan, np.nan, np.nan, n)
+    mean, std = values.mean(), values.std(ddof=1)
+    half = stats.t.ppf((1 + LEVEL) / 2, n - 1) * std / np.sqrt(n)
+    return Interval(float(mean), float(std), float(mean - half), float(mean + half), n)
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What changing one factor does to a metric: `difference` is second minus first, over `difference.n` pairs."""
+
+    factor: str
+    first: object
+    second: object
+    metric: str
+    difference: Interval
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """How the effect of one factor changes with another: a difference of two differences.
+
+    `difference` is (effect of first -> second at `other_second`) minus (the same at `other_first`).
+    """
+
+    factor: str
+    first: object
+    second: object
+    other: str
+    other_first: object
+    other_second: object
+    metric: str
+    difference: Interval
+
+
+def effect(runs: pd.DataFrame, factor: str, first, second, alike: list[str], metric: str) -> Effect:
+    """The effect of `first` -> `second` on `metric`, from pairs of runs that are equal in all columns `alike`.
+
+    Pairing takes out what both runs of a pair share (the other choices, and the seed), so its interval is about the
+    choice alone. Pairs count as independent; what the choice does in different company is part of their spread.
+    """
+    return Effect(factor, first, second, metric, t_interval(_differences(runs, factor, first, second, alike, metric)))
+
+
+def effects(runs: pd.DataFrame, factors: list[str], alike: list[str], metric: str, most: int = 4) -> list[Effect]:
+    """Effects of each factor: all pairs of its levels, or from `most` levels on, each against the best one.
+
+    Args:
+        runs: one row a run, with columns `factors`, `alike` (what pairs must share besides the other factors) and `metric`.
+    """
+    found = []
+    for factor in factors:
+        others = [other for other in factors if other != factor] + alike
+        levels = list(dict.fromkeys(runs[factor].dropna()))
+        pairs = list(combinations(levels, 2))
+        if len(levels) > most:
+            best = runs.groupby(factor)[metric].mean().idxmin()
+            pairs = [(level, best) for level in levels if level != best]
+        found += [effect(runs, factor, first, second, others, metric) for first, second in pairs]
+    return [effect for effect in found if effect.difference.n]
+
+
+def interactions(runs: pd.DataFrame, factors: list[str], alike: list[str], metric: str) -> list[Interaction]:
+    """All two-factor interactions of levels, the largest first; only those over at least two quadruples of runs."""
+    found = []
+    for factor, other in combinations(factors, 2):
+        shared = [name for name in factors if name not in (factor, other)] + alike
+        for first, second in combinations(dict.fromkeys(runs[factor].dropna()), 2):
+            at = _differences(runs, factor, first, second, [other, *shared], metric)
+            for other_first, other_second in combinations(dict.fromkeys(runs[other].dropna()), 2):
+                change = _differences(at.reset_index(), other, other_first, other_second, shared, metric)
+                interval = t_interval(change)
+                if interval.n > 1:
+                    found.append(Interaction(factor, first, second, other, other_first, other_second, metric, interval))
+    return sorted(found, key=lambda each: -abs(each.difference.mean))
+
+
+def _differences(runs: pd.DataFrame, factor: str, first, second, alike: list[str], metric: str) -> pd.Series:
+    """`metric` at `second` minus at `first`, for each combination of `alike` that has both; repeats are averaged."""
+    means = runs.dropna(subset=[metric]).groupby([factor, *alike], dropna=False)[metric].mean()
+    levels = means.index.get_level_values(factor).unique()
+    if first not in levels or second not in levels:
+        return means.iloc[:0].droplevel(factor) if alike else means.iloc[:0]
+    if not alike:
+        return pd.Series([means[second] - means[first]], name=metric)
+    return (means.xs(second, level=factor) - means.xs(first, level=factor)).dropna().rename(metric)
+
+
+@dataclass(frozen=True)
+class RankCorrelation:
+    """Spearman's rho of n pairs, with a 95 % interval (Bonett and Wright 2000, Psychometrika 65, eq. 6)."""
+
+    rho: float
+    low: float
+    high: float
+    n: int
+
+
+def rank_correlation(first, second) -> RankCorrelation:
+    """Spearman's rank correlation of two sequences; without an interval for n < 4, or where the orders agree wholly.
+
+    The interval is Fisher's z with standard error sqrt((1 + rho^2 / 2) / (n - 3)).
+    """
+    rho, n = float(stats.spearmanr(first, second).statistic) if len(first) > 1 else np.nan, len(first)
+    if n < 4 or not abs(rho) < 1 - 1e-12:
+        return RankCorrelation(rho, np.nan, np.nan, n)
+    half = stats.norm.ppf((1 + LEVEL) / 2) * np.sqrt((1 + rho**2 / 2) / (n - 3))
+    low, high = np.tanh([np.arctanh(rho) - half, np.arctanh(rho) + half])
+    return RankCorrelation(rho, float(low), float(high), n)

@@ -1,0 +1,136 @@
+"""Sweeps as a user types them: listed, run, really killed, run again, reported."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.commands.test_command_line import one_line_error, type_command
+from tests.conftest import PROJECT, TINY
+
+SWEEPS = PROJECT / "sweeps"
+COSTS = ("train_seconds",)  # what two runs of the same thing may differ in
+
+
+def tiny_sweep(folder: Path, **changes) -> str:
+    sweep = yaml.safe_load((SWEEPS / "quick.yaml").read_text())
+    fixed = {key: {"value": yaml.safe_load(value)} for key, value in (override.split("=") for override in TINY)}
+    sweep["parameters"] |= {**fixed, "epochs": {"value": 3}, "logger": {"value": "csv"}, "schedule": {"value": "linear"}}
+    sweep |= changes
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(sweep))
+    return "tiny.yaml"
+
+
+def cells(folder: Path) -> list[dict]:
+    with (folder / "outputs/quick/report.csv").open(newline="") as file:
+        return [{key: value for key, value in row.items() if key not in COSTS} for row in csv.DictReader(file)]
+
+
+def test_killed_anywhere_and_typed_again_the_report_is_the_same(tmp_path):
+    (tmp_path / "unbroken").mkdir()
+    (tmp_path / "killed").mkdir()
+    unbroken = type_command(tmp_path / "unbroken", "sweep", tiny_sweep(tmp_path / "unbroken"))
+    assert unbroken.returncode == 0, unbroken.stderr
+    assert "4 jobs: 0 finished, 0 begun, 4 to run" in unbroken.stdout
+    assert "over 2 pairs (loss)" in unbroken.stdout
+
+    file, runs = tiny_sweep(tmp_path / "killed"), tmp_path / "killed/outputs/quick"
+    command = [sys.executable, str(PROJECT / "src/sweep.py"), file]
+    process = subprocess.Popen(command, cwd=tmp_path / "killed", stdout=subprocess.DEVNULL, start_new_session=True)
+    second = runs / "loss-mse_seed-0"
+    while not (second / "checkpoints/last.ckpt").is_file():
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    first = runs / "loss-mae_seed-0/checkpoints/last.ckpt"
+    stamp = first.stat().st_mtime_ns
+    assert not (second / "results.json").exists()
+
+    listed = type_command(tmp_path / "killed", "sweep", file, "--dry-run")
+    assert "4 jobs: 1 finished, 1 begun, 2 to run; about" in listed.stdout
+    assert " of 3 epochs" in listed.stdout
+    assert not (runs / "report.csv").exists()
+
+    again = type_command(tmp_path / "killed", "sweep", file)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("nothing is run again") == 1
+    assert first.stat().st_mtime_ns == stamp
+    assert cells(tmp_path / "killed") == cells(tmp_path / "unbroken")
+    assert yaml.safe_load((runs / "sweep.yaml").read_text())["parameters"]["loss"] == {"values": ["mae", "mse"]}
+
+    other = type_command(tmp_path / "killed", "sweep", file, "epochs=2", "--dry-run")
+    assert "4 jobs: 0 finished, 0 begun, 4 to run" in other.stdout  # another configuration is never taken for a finished job
+
+
+def test_a_search_goes_on_from_its_figures_and_failures_are_reported(tmp_path):
+    rates = {"optimizer.lr": {"values": [1e-3, 2e-3]}, "data.image_size": {"values": [28, 30]}, "seed": {"value": 0}}
+    file = tiny_sweep(tmp_path, method="random", run_cap=3)
+    sweep = yaml.safe_load((tmp_path / file).read_text())
+    sweep["parameters"] = {**sweep["parameters"], **rates, "epochs": {"value": 1}, "loss": {"value": "mae"}}
+    (tmp_path / file).write_text(yaml.safe_dump(sweep))
+    result = type_command(tmp_path, "sweep", file)
+    finished = [p for p in tmp_path.rglob("results.json") if json.loads(p.read_text())["status"] == "finished"]
+    failed = [p for p in tmp_path.rglob("results.json") if json.loads(p.read_text())["status"] == "failed"]
+    assert result.returncode == bool(failed), result.stderr
+    assert len(finished) + len(failed) >= 1
+    report = (tmp_path / "outputs/quick/report.md").read_text()
+    assert report.count("does not suit network unet") == len(failed)
+
+
+def test_sampler_steps_of_one_checkpoint(tmp_path):
+    trained = type_command(tmp_path, "train", *TINY, "epochs=1", "logger=csv", "hydra.run.dir=trained")
+    assert trained.returncode == 0, trained.stderr
+    overrides = ("checkpoint=trained/checkpoints/last.ckpt", "sampler.steps=2,3", "seed=0")
+    arguments = (str(SWEEPS / "sampler_steps.yaml"), *overrides)
+    result = type_command(tmp_path, "sweep", *arguments)
+    assert result.returncode == 0, result.stderr
+    assert "so they are listed, not ranked" not in result.stdout  # two samplers at each count are comparable
+    assert result.stdout.count("Ranking by KID") == 2
+    assert (tmp_path / "outputs/sampler_steps/report_pictures/kid_against_network_calls.png").is_file()
+    assert type_command(tmp_path, "sweep", *arguments).stdout.count("nothing is run again") == 4
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "message"),
+    [
+        ("sweep", ["none.yaml"], "none.yaml is not a file"),
+        ("sweep", ["broken.yaml"], "has no `program`"),
+        ("sweep", ["elsewhere.yaml"], "program src/other.py is not a file"),
+        (
+            "sweep",
+            [str(SWEEPS / "sampler_steps.yaml"), "checkpoint=none.ckpt"],
+            "checkpoint=none.ckpt is not a file",
+        ),
+        (
+            "sweep",
+            [str(SWEEPS / "reference_flowers.yaml"), "data.root=nowhere"],
+            "data.root=nowhere is not a folder",
+        ),
+        ("report", ["nowhere"], "nowhere is not a folder"),
+        ("report", ["empty"], "empty holds no runs (looked for results.json"),
+        ("report", ["empty", "objective=speed"], "objective=speed must be one of kid, fid"),
+        ("report", ["empty", "metric=kid"], "metric is not an option of report.py"),
+    ],
+)
+def test_mistakes_get_one_line_and_leave_nothing(tmp_path, script, arguments, message):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken.yaml").write_text("method: grid")
+    (tmp_path / "elsewhere.yaml").write_text("{program: src/other.py, method: grid, parameters: {a: {values: [1]}}}")
+    assert message in one_line_error(type_command(tmp_path, script, *arguments))
+    assert not (tmp_path / "outputs").exists()
+    assert not list((tmp_path / "empty").iterdir())
+
+
+def test_unknown_keys_are_answered_by_hydra(tmp_path):
+    result = type_command(tmp_path, "sweep", str(SWEEPS / "quick.yaml"), "epoch=3")
+    assert result.returncode == 1
+    assert "Could not override 'epoch'" in result.stderr
+    assert not (tmp_path / "outputs").exists()

@@ -1,0 +1,64 @@
+from diffusion_lab.experiments.runs import Run
+from diffusion_lab.reports.collect import collect, find_runs
+from tests.reports.made import made_config, made_run
+
+
+def test_factors_are_what_differs_choices_first(tmp_path):
+    runs = [
+        made_run(tmp_path, 0.1, loss=loss, settings={"optimizer.lr": lr}) for loss in ("mae", "mse") for lr in (1e-3, 2e-3)
+    ]
+    collection = collect(runs)
+    assert collection.factors == ["loss", "optimizer.lr"]  # not loss._target_, which the word loss implies
+    assert collection.choices["schedule"] == "cosine"
+    assert sorted(collection.runs["optimizer.lr"].unique()) == [1e-3, 2e-3]
+    assert collection.changed_together == {}
+
+
+def test_the_seed_and_the_name_are_no_factors(tmp_path):
+    runs = [made_run(tmp_path, 0.1, seed=seed, settings={"name": f"n{seed}"}) for seed in (0, 1)]
+    assert collect(runs).factors == []
+    assert list(collect(runs).runs["seed"]) == [0, 1]
+
+
+def test_what_never_changed_alone_is_said(tmp_path):
+    settings = {"mae": {"optimizer.lr": 1e-3, "epochs": 2}, "mse": {"optimizer.lr": 2e-3, "epochs": 2}}
+    runs = [made_run(tmp_path, 0.1, loss=loss, settings=settings[loss]) for loss in ("mae", "mse")]
+    collection = collect(runs)
+    assert collection.factors == ["loss"]
+    assert collection.changed_together == {"loss": ["optimizer.lr"]}
+
+
+def test_copies_of_a_setting_are_no_factors_of_their_own(tmp_path):
+    runs = [made_run(tmp_path, 0.1, settings={"epochs": n, "optimizer.total": n}) for n in (2, 3)]
+    assert (collect(runs).factors, collect(runs).changed_together) == (["epochs"], {})
+
+
+def test_a_class_is_shown_by_its_bare_name(tmp_path):
+    runs = [made_run(tmp_path, 0.1, settings={"optimizer._target_": f"torch.optim.{name}"}) for name in ("Adam", "SGD")]
+    collection = collect(runs)
+    assert collection.factors == ["optimizer"]
+    assert sorted(collection.runs["optimizer"]) == ["Adam", "SGD"]
+
+
+def test_failed_unfinished_and_set_aside_runs_are_kept_apart(tmp_path):
+    made_run(tmp_path, 0.1)
+    failed = Run(tmp_path / "failed")
+    failed.begin(made_config(seed=1))
+    failed.fail("out of\nmemory", made_config(seed=1))
+    unfinished = Run(tmp_path / "sub/unfinished")
+    unfinished.begin(made_config(seed=2))
+    unfinished.metrics_file.write_text("step,val/image_loss\n9,0.5\n")
+    Run(tmp_path / "old~0123456789ab").begin(made_config(seed=3))
+    collection = collect(find_runs(tmp_path))
+    assert list(collection.runs["status"].sort_values()) == ["failed", "finished", "unfinished"]
+    assert len(collection.finished) == 1
+    by_name = collection.runs.set_index("name")
+    assert by_name.loc["failed", "error"] == "out of memory"
+    assert by_name.loc["unfinished", "progress"] == "1 of 2 epochs"
+    assert collection.set_aside == ["old~0123456789ab"]
+
+
+def test_results_alone_are_enough(tmp_path):
+    for loss in ("mae", "mse"):
+        made_run(tmp_path, 0.1, loss=loss).config_file.unlink()
+    assert collect(find_runs(tmp_path)).factors == ["loss"]

@@ -1,0 +1,212 @@
+"""What a report says of runs with known figures."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+from scipy import stats
+
+from diffusion_lab.experiments.runs import Run
+from diffusion_lab.reports import published
+from diffusion_lab.reports.render import html, latex, markdown, write_report
+from diffusion_lab.reports.report import report
+from tests.reports.made import made_config, made_run
+
+BETTER = -0.06
+
+
+def grid(root, seeds=3, noise=0.002):
+    """Cosine is better than linear by 0.06 on average; the losses do not matter."""
+    rng = np.random.default_rng(1)
+    return [
+        made_run(
+            root,
+            0.2 + (BETTER if schedule == "cosine" else 0) + noise * rng.standard_normal(),
+            seed=seed,
+            schedule=schedule,
+            loss=loss,
+        )
+        for seed in range(seeds)
+        for loss in ("mae", "mse")
+        for schedule in ("cosine", "linear")
+    ]
+
+
+def sections(runs, objective="kid", with_pictures=False):
+    found = report(runs, objective, "test", with_pictures)
+    return {section.title: section for section in found.sections}, found
+
+
+def test_cells_are_ranked_with_their_seeds_put_together(tmp_path):
+    runs = grid(tmp_path)
+    by_title, found = sections(runs)
+    table = by_title["Ranking by KID"].table
+    assert list(table["rank"]) == [1, 2, 3, 4]
+    assert list(table["schedule"]) == ["cosine", "cosine", "linear", "linear"]
+    assert set(table["seeds"]) == {3}
+    best = found.cells.iloc[0]
+    kids = [run.results()["kid"] for run in runs if _words(run) == (best["schedule"], best["loss"])]
+    low, high = stats.t.interval(0.95, 2, np.mean(kids), stats.sem(kids))
+    assert (best["kid"], best["kid_std"]) == pytest.approx((np.mean(kids), np.std(kids, ddof=1)))
+    assert (best["kid_low"], best["kid_high"]) == pytest.approx((low, high))
+
+
+def _words(run: Run):
+    choices = run.results()["choices"]
+    return choices["schedule"], choices["loss"]
+
+
+def test_overlapping_cells_are_said_to_be_unseparated(tmp_path):
+    by_title, _ = sections(grid(tmp_path))
+    ranking = by_title["Ranking by KID"]
+    assert "The data do not separate it from 1 other(s)" in ranking.sentences[1]
+    assert list(ranking.table["not separated from"]) == ["2", "1", "4", "3"]
+
+
+def test_effects_are_sentences_one_can_quote(tmp_path):
+    by_title, _ = sections(grid(tmp_path))
+    said = by_title["Effect of each choice"].sentences
+    match = re.match(r"cosine beats linear on KID by (0\.\d+) \[(0\.\d+), (0\.\d+)\] over 6 pairs \(schedule\)\.", said[0])
+    assert match, said
+    by, low, high = map(float, match.groups())
+    assert low < 0.06 < high
+    assert low < by < high
+    assert re.match("(mae and mse|mse and mae) are not separated on KID: ", said[1])
+
+
+def test_unlike_measurements_are_never_in_one_ranking(tmp_path):
+    runs = grid(tmp_path / "a")
+    for key, value in (("feature_extractor", "inception"), ("samples", 500), ("network_calls", 8), ("real_images", 10)):
+        for schedule in ("cosine", "linear"):
+            runs.append(made_run(tmp_path / key, 0.001, schedule=schedule, results={key: value}))
+    found = report(runs, "kid", "test", with_pictures=False)
+    rankings = [section for section in found.sections if section.title == "Ranking by KID"]
+    assert [len(section.table) for section in rankings] == [4, 2, 2, 2, 2]
+    assert found.cells.iloc[0]["kid"] > 0.1
+    assert "over 6 pairs" in next(s for s in found.sections if s.title == "Effect of each choice").sentences[0]
+
+
+def test_a_sampler_sweep_is_listed_and_drawn_not_ranked(tmp_path):
+    for steps in (2, 4, 8):
+        for seed in (0, 1):
+            made_run(tmp_path, 1 / steps + seed / 100, seed, {"network_calls": steps}, {"sampler.steps": steps})
+    by_title, _ = sections([Run(path) for path in tmp_path.iterdir()], with_pictures=True)
+    assert "Ranking by KID" not in by_title
+    assert list(by_title["Not ranked with others"].table["network calls"]) == [2, 4, 8]
+    line = by_title["KID against network calls"].picture.axes[0].lines[0]
+    assert list(line.get_xdata()) == [2, 4, 8]
+
+
+def test_failed_unfinished_and_metricless_runs_are_named(tmp_path):
+    made_run(tmp_path, 0.1)
+    made_run(tmp_path, None, seed=1)
+    made_run(tmp_path, float("nan"), seed=4)
+    failed = Run(tmp_path / "failed")
+    failed.fail("no memory", made_config(seed=2))
+    Run(tmp_path / "begun").begin(made_config(seed=3))
+    by_title, found = sections([Run(path) for path in sorted(tmp_path.iterdir())])
+    said = by_title["Not in the ranking"].sentences
+    assert "failed: failed: no memory" in said
+    assert "begun: unfinished, 0 of 2 epochs" in said
+    assert "seed-1: finished, but has no KID" in said
+    assert "seed-4: finished, but has no KID" in said
+    assert len(found.cells) == 1
+
+
+def test_only_failures_still_make_a_report(tmp_path):
+    Run(tmp_path / "failed").fail("no memory", {})
+    found = report([Run(tmp_path / "failed")], "kid", "test")
+    assert "failed: failed: no memory" in markdown(found)
+    write_report(found, tmp_path)
+
+
+def test_one_run(tmp_path):
+    by_title, found = sections([made_run(tmp_path, 0.1)], with_pictures=True)
+    assert by_title["Figures"].table["KID"].item() == "0.1000"
+    assert "Effect of each choice" not in by_title
+    assert len(found.cells) == 1
+
+
+def test_fifty_runs(tmp_path):
+    rng = np.random.default_rng(0)
+    for seed in range(2):
+        for lr in (1e-4, 3e-4, 1e-3, 3e-3, 1e-2):
+            for network in "abcde":
+                made_run(tmp_path, rng.random(), seed, settings={"optimizer.lr": lr}, network=network)
+    by_title, found = sections([Run(path) for path in tmp_path.iterdir()], with_pictures=True)
+    assert len(by_title["Ranking by KID"].table) == len(found.cells) == 25
+    assert "KID against optimizer.lr" in by_title
+    assert {path.suffix for path in write_report(found, tmp_path)} == {".md", ".csv", ".tex", ".html"}
+
+
+class Page(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.open, self.links, self.cells = [], [], 0
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in ("meta", "img", "link", "br"):
+            self.open.append(tag)
+        self.links += [value for key, value in attrs if key in ("src", "href")]
+        self.cells += tag == "td"
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_files_agree_and_the_page_is_self_contained(tmp_path):
+    runs = grid(tmp_path)
+    for run in runs:
+        run.samples.mkdir()
+        Image.new("RGB", (3 * 66 + 2, 3 * 66 + 2), "grey").save(run.final_grid)
+        run.metrics_file.write_text("step,val/noise_loss,val/image_loss\n9,0.5,0.6\n19,0.4,0.5\n")
+    found = report(runs, "kid", "A <comparison> & more")
+    write_report(found, tmp_path)
+    again = pd.read_csv(tmp_path / "report.csv", float_precision="round_trip")
+    assert np.array_equal(again["kid"], found.cells["kid"])
+    page = Page()
+    page.feed((tmp_path / "report.html").read_text())
+    assert page.open == []
+    assert page.cells >= 4 * 10
+    assert all(link.startswith(("#", "data:image/png;base64,")) for link in page.links)
+    assert "http" not in (tmp_path / "report.html").read_text()
+    assert "A &lt;comparison&gt; &amp; more" in (tmp_path / "report.html").read_text()
+    for picture in re.findall(r"!\[.*?\]\((.*?)\)", (tmp_path / "report.md").read_text()):
+        assert Image.open(tmp_path / picture).width > 500
+    tables = (tmp_path / "report.tex").read_text()
+    assert tables.count(r"\begin{tabular}") == tables.count(r"\end{tabular}") == 2
+    assert r"noise\_loss" in tables
+    assert not re.search(r"[^\x00-\x7f]", tables)
+    assert len(html(found, {})) < len((tmp_path / "report.html").read_text())
+    assert latex(found).strip() == tables.strip()
+
+
+def published_runs(root, kid_of):
+    return [
+        made_run(
+            root, kid_of(kid) + 0.0001 * seed, seed, network="reference_unet", loss=loss, target=target, schedule=schedule
+        )
+        for (loss, target, schedule), kid in published.KID["flowers"].items()
+        for seed in (0, 1, 2)
+    ]
+
+
+@pytest.mark.parametrize(("sign", "verdict", "rho"), [(1, "Here: holds", "1.00"), (-1, "Here: does not hold", "-1.00")])
+def test_the_published_table_is_set_beside_the_references_runs(tmp_path, sign, verdict, rho):
+    by_title, _ = sections(published_runs(tmp_path, lambda kid: 0.5 + sign * kid))
+    section = by_title["Beside the published table"]
+    said = "\n".join(section.sentences)
+    assert f"Spearman's rho {rho}" in said
+    assert said.count(verdict) == 3
+    assert "linear_clipped" in said
+    assert list(section.table["published rank"]) == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert list(section.table["our rank"]) == [1, 2, 3, 4, 5, 6, 7, 8][::sign]
+    assert f"Published best cell: mae / noise / cosine. Its rank here: {1 if sign == 1 else 8}." in said
+
+
+def test_other_networks_are_not_set_beside_it(tmp_path):
+    by_title, _ = sections(grid(tmp_path))
+    assert "Beside the published table" not in by_title
