@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 from tests.conftest import PROJECT, TINY
+from tests.experiments.wandb_file import history
 
 
 def type_command(folder: Path, script: str, *arguments: str) -> subprocess.CompletedProcess:
@@ -58,7 +59,7 @@ def test_jobs_run_side_by_side(tmp_path):
 
 
 def test_killed_and_typed_again_it_ends_as_if_never_killed(tmp_path):
-    arguments = [*TINY, "epochs=4", "logger=csv"]
+    arguments = [*TINY, "epochs=4"]
     assert type_command(tmp_path, "train", *arguments, "hydra.run.dir=unbroken").returncode == 0
     command = [sys.executable, str(PROJECT / "src/train.py"), *arguments, "hydra.run.dir=killed"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -72,6 +73,18 @@ def test_killed_and_typed_again_it_ends_as_if_never_killed(tmp_path):
     figures = [json.loads((tmp_path / name / "results.json").read_text()) for name in ("killed", "unbroken")]
     for key in ("kid", "fid", "noise_loss", "image_loss", "steps", "config_hash"):
         assert figures[0][key] == figures[1][key]
+    killed, unbroken = (list((tmp_path / name).glob("wandb/offline-run-*/*.wandb")) for name in ("killed", "unbroken"))
+    assert len(killed) == len(unbroken) == 1  # in W&B too it is one run, with one set of curves
+    assert _curves(killed[0]) == _curves(unbroken[0])
+
+
+def _curves(file: Path) -> dict[str, list]:
+    rows = history(file)
+    curves = {name: [] for name in ("train/loss_step", "val/noise_loss", "val/image_loss", "sample_grid.count")}
+    for name, curve in curves.items():
+        curve += [(row["trainer/global_step"], row[name]) for row in rows if name in row]
+        assert len(curve) >= 4, name
+    return curves
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,17 @@ FIGURES = ("noise_loss", "image_loss", "kid", "kid_std", "fid")
 KEYS = {
     *FIGURES,
     *("feature_extractor", "extractor_resolution", "protocol", "samples", "real_images", "network_calls", "weights"),
-    *("parameters", "epochs", "steps", "train_seconds", "train_images_per_second", "seed", "config_hash", "status"),
+    *(
+        "parameters",
+        "epochs",
+        "steps",
+        "train_seconds",
+        "score_seconds",
+        "train_images_per_second",
+        "seed",
+        "config_hash",
+        "status",
+    ),
     *("versions", "precision", "choices"),
 }
 

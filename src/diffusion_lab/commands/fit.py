@@ -109,7 +109,7 @@ def _is_watched() -> bool:
 
 
 def _log_grid(config, run: Run, decoded: Decoded, precision: str, trainer: Trainer, denoiser: Denoiser, epoch: int) -> None:
-    file = draw_grid(config, decoded, precision, denoiser, run.samples / f"epoch_{epoch:04d}.png")
+    file = draw_grid(config, decoded, precision, denoiser, run.epoch_grid(epoch))
     tracking.log_image(trainer.loggers, "sample_grid", file, trainer.global_step - 1)
 
 

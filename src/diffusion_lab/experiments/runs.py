@@ -51,6 +51,9 @@ class Run:
     def final_grid(self) -> Path:
         return self.samples / "final.png"
 
+    def epoch_grid(self, epoch: int) -> Path:
+        return self.samples / f"epoch_{epoch:04d}.png"
+
     def results(self) -> dict:
         """The contents of results.json; empty where there is none yet."""
         return json.loads(self.results_file.read_text()) if self.results_file.is_file() else {}

@@ -1,6 +1,7 @@
 """Where a run's curves and pictures go: metrics.csv always, and W&B or TensorBoard beside it."""
 
 import secrets
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,27 @@ def wandb(run: Run, config: dict, mode: str, project: str, entity: str | None = 
         settings=wandb_library.Settings(silent=True),
     )
     logger._wandb_init.pop("anonymous", None)  # Lightning always passes it, and W&B warns that it is gone
+    if mode == "offline":
+        _tell_again(run, logger)
     return logger
+
+
+def _tell_again(run: Run, logger: WandbLogger) -> None:
+    """Begin a resumed offline run with all that was logged up to its checkpoint, in place of its earlier parts.
+
+    Uploaded one after the other, parts would overlap by what came after the checkpoint; so there is one part, whole.
+    """
+    for earlier in (run.folder / "wandb").glob("offline-run-*"):
+        shutil.rmtree(earlier)
+    epoch = 0
+    for row in run.curves():
+        step = int(row.pop("step"))
+        logger.log_metrics(row, step)
+        if "val/image_loss" in row:
+            epoch += 1
+            grid = run.epoch_grid(epoch)
+            if grid.is_file():
+                log_image([logger], "sample_grid", grid, step)
 
 
 def tensorboard(run: Run, config: dict, mode: str) -> TensorBoardLogger:

@@ -59,16 +59,17 @@ def separation(ranking: Ranking) -> str:
 
 def effect(found: Effect) -> str:
     """One effect: who beats whom, by how much, how sure."""
-    first, second = level_text(found.factor, found.first), level_text(found.factor, found.second)
-    d, name = found.difference, NAMES[found.metric]
-    pairs = f"over {d.n} pair{'s' if d.n > 1 else ''}"
+    d, sign = found.difference, 1
+    worse, better = level_text(found.factor, found.first), level_text(found.factor, found.second)
+    if d.mean > 0:
+        worse, better, sign = better, worse, -1
+    low, high = sorted((-sign * d.low, -sign * d.high))
+    by = number(found.metric, abs(d.mean))
+    by += f" [{number(found.metric, low)}, {number(found.metric, high)}]" if d.n > 1 else ", without an interval,"
+    by += f" over {d.n} pair{'s' if d.n > 1 else ''} ({found.factor})"
     if d.excludes(0):
-        better, worse = (second, first) if d.mean < 0 else (first, second)
-        low, high = sorted((abs(d.low), abs(d.high)))
-        by = f"{number(found.metric, abs(d.mean))} [{number(found.metric, low)}, {number(found.metric, high)}]"
-        return f"{better} beats {worse} on {name} by {by} {pairs} ({found.factor})"
-    change = f"{number(found.metric, d.mean)}" + (f" {bounds(found.metric, d)}" if d.n > 1 else ", no interval")
-    return f"{first} and {second} are not separated on {name}: {second} is higher by {change} {pairs} ({found.factor})"
+        return f"{better} beats {worse} on {NAMES[found.metric]} by {by}"
+    return f"{better} and {worse} are not separated on {NAMES[found.metric]}: {better} is lower by {by}"
 
 
 def interaction(found: Interaction) -> str:
@@ -78,8 +79,8 @@ def interaction(found: Interaction) -> str:
     d = found.difference
     sure = "" if d.excludes(0) else "; the interval includes none at all"
     return (
-        f"{found.factor} × {found.other}: going from {first} to {second} moves {NAMES[found.metric]} by "
-        f"{d.mean:+.4f} {bounds(found.metric, d)} more with {other_second} than with {other_first} over {d.n} fours{sure}"
+        f"{found.factor} × {found.other}: from {first} to {second} {NAMES[found.metric]} changes by {d.mean:+.4f} "
+        f"{bounds(found.metric, d)} more with {other_second} than with {other_first}, over {d.n} fours of runs{sure}"
     )
 
 

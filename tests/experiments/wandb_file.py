@@ -1,0 +1,35 @@
+"""Reads an offline W&B file: a header of 7 bytes, then records in LevelDB's log format."""
+
+import json
+import struct
+from pathlib import Path
+
+from wandb.proto.wandb_internal_pb2 import Record
+
+BLOCK, HEADER = 32768, 7
+
+
+def history(file: Path) -> list[dict]:
+    """What was logged, row by row."""
+    rows = []
+    for data in _records(file.read_bytes()):
+        record = Record.FromString(data)
+        if record.WhichOneof("record_type") == "history":
+            items = record.history.item
+            rows.append({item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items})
+    return rows
+
+
+def _records(data: bytes):
+    at, parts = HEADER, b""
+    while at + HEADER <= len(data):
+        left = BLOCK - at % BLOCK
+        if left < HEADER:
+            at += left
+            continue
+        length, kind = struct.unpack("<HB", data[at + 4 : at + HEADER])
+        parts += data[at + HEADER : at + HEADER + length]
+        at += HEADER + length
+        if kind in (1, 4):  # a whole record, or its last part
+            yield parts
+            parts = b""
