@@ -195,3 +195,17 @@ def test_learns_with_other_parts(tmp_path, options):
     losses = [float(row["train/loss_epoch"]) for row in csv.DictReader(run.metrics_file.open()) if row["train/loss_epoch"]]
     assert losses[-1] < losses[0]
     assert list(Path(run.folder, "tensorboard").glob("events*"))
+
+
+def test_evaluate_finds_images_that_have_moved(tmp_path):
+    rng = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    for i in range(60):
+        Image.fromarray(rng.integers(0, 255, (28, 28), dtype=np.uint8)).save(tmp_path / f"images/{i}.png")
+    data = ("data=folder", "data.channels=1", "data.image_size=28", f"data.root={tmp_path}/images")
+    train(composed("train", *TINY, *data, "epochs=1", "logger=csv"), str(tmp_path / "run"), is_multirun=False)
+    (tmp_path / "images").rename(tmp_path / "moved")
+    overrides = (f"checkpoint={tmp_path}/run/checkpoints/last.ckpt", f"data.root={tmp_path}/moved")
+    evaluate_checkpoint(composed("evaluate", *overrides), str(tmp_path / "evaluation"), is_multirun=False)
+    figures = [json.loads((tmp_path / name / "results.json").read_text()) for name in ("run", "evaluation")]
+    assert figures[0]["kid"] == figures[1]["kid"]

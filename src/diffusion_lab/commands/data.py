@@ -7,8 +7,9 @@ from diffusion_lab.data.sources import Source
 
 
 def open_source(data: dict) -> Source:
-    """Find the images of a `data` config."""
-    return instantiate(data["source"])
+    """Find the images of a `data` config, under its `root`: that is absolute, or where they are now if they have moved."""
+    moved = {"root": data["root"]} if "root" in data["source"] else {}
+    return instantiate(data["source"], **moved)
 
 
 def decode_source(data: dict, source: Source) -> Decoded:

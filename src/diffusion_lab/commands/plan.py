@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from omegaconf import DictConfig
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
@@ -11,6 +10,7 @@ from diffusion_lab.commands.evaluate import evaluation_config
 from diffusion_lab.commands.train import training_config
 from diffusion_lab.errors import UserError, user_error_in
 from diffusion_lab.experiments.runs import Run, config_hash
+from diffusion_lab.reports.render import wide_console
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,7 @@ def announce(jobs: list[Job], count: int, at_once: int, with_list: bool) -> None
     Raises:
         UserError: none of the jobs can run.
     """
-    console = Console()
-    if not console.is_terminal:
-        console.width = max(console.width, 140)
+    console = wide_console()
     if with_list:
         console.print(_table(jobs))
         if count > len(jobs):

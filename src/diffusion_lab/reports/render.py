@@ -18,9 +18,7 @@ from diffusion_lab.reports.report import Report, Section
 
 def print_report(report: Report, console: Console | None = None) -> None:
     """Sections without their pictures, on the terminal."""
-    console = console or Console()
-    if not console.is_terminal:
-        console.width = max(console.width, 140)  # a file or a pipe has no width
+    console = console or wide_console()
     for section in report.sections:
         if not section.sentences and section.table is None:
             continue
@@ -29,6 +27,14 @@ def print_report(report: Report, console: Console | None = None) -> None:
             console.print(escape(sentence), soft_wrap=True, highlight=False)
         if section.table is not None and not section.brief:
             console.print(_rich_table(section.table, console.width))
+
+
+def wide_console() -> Console:
+    """A console wide enough for our tables where it is a file or a pipe, which have no width of their own."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, 140)
+    return console
 
 
 def write_report(report: Report, folder: Path) -> list[Path]:
