@@ -111,6 +111,7 @@ def test_evaluate_takes_other_choices(finished, tmp_path):
         "metrics=reference",
         "metrics.samples=20",
         "seed=3",
+        "logger=wandb",
     )
     evaluate_checkpoint(composed("evaluate", *overrides), str(tmp_path / "evaluation"), is_multirun=False)
     evaluation = json.loads((tmp_path / "evaluation/results.json").read_text())
@@ -118,6 +119,7 @@ def test_evaluate_takes_other_choices(finished, tmp_path):
     assert evaluation["noise_loss"] == finished.results()["noise_loss"]
     assert evaluation["kid"] != finished.results()["kid"]
     assert (tmp_path / "evaluation/samples/final.png").is_file()
+    assert list((tmp_path / "evaluation").glob("wandb/offline-run-*/files/media/images/final_samples*.png"))
 
 
 def test_sample_draws_the_same_image_whatever_the_batch(finished, tmp_path):

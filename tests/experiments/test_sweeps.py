@@ -46,7 +46,9 @@ def test_wandbs_agent_types_the_same_overrides(file):
     job = sweeps.next_jobs(sweep, [], 1)[0]
     typed = create_sweep_command_args({"args": {key: {"value": value} for key, value in job.items()}})
     assert sorted(typed["args_no_hyphens"]) == sorted(sweeps.as_overrides(job))
-    assert "${args_no_hyphens}" in sweep["command"]
+    command = sweep["command"][sweep["command"].index("${args_no_hyphens}") :]
+    assert "logger.mode=online" in command  # else the agent's server would never see the metric
+    composed(sweep["program"][4:-3], *typed["args_no_hyphens"], *command[1:])
 
 
 @pytest.mark.parametrize(

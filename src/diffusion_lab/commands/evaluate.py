@@ -69,8 +69,8 @@ def _score(cfg: DictConfig, config: dict, checkpoint: dict, run: Run) -> dict:
     run.begin(config)
     began = time.perf_counter()
     figures = score(config, decoded, denoiser.to(device), precision)
-    draw_grid(config, decoded, precision, denoiser, run.final_grid)
-    return {
+    grid = draw_grid(config, decoded, precision, denoiser, run.final_grid)
+    results = {
         **figures,
         "weights": "averaged" if has_averaged_weights(checkpoint) else "last",
         "seed": config["seed"],
@@ -79,6 +79,20 @@ def _score(cfg: DictConfig, config: dict, checkpoint: dict, run: Run) -> dict:
         "checkpoint": config["checkpoint"],
         "score_seconds": time.perf_counter() - began,
     }
+    _track(config, run, results, grid)
+    return results
+
+
+def _track(config: dict, run: Run, results: dict, grid: Path) -> None:
+    """Send figures and grid to the logger that was asked for."""
+    from hydra.utils import instantiate
+
+    from diffusion_lab.experiments import tracking
+
+    loggers = [logger for logger in [instantiate(config["logger"])(run, config)] if logger]
+    tracking.log_image(loggers, "final_samples", grid, step=0)
+    tracking.log_summary(loggers, run, results, step=0)
+    tracking.close(loggers)
 
 
 def with_choices(trained: dict, cfg: DictConfig) -> dict:

@@ -31,7 +31,7 @@ def wandb(run: Run, config: dict, mode: str, project: str, entity: str | None = 
         id=id_file.read_text(),
         resume="allow",
         group=config["name"],
-        job_type="train",
+        job_type="evaluate" if "checkpoint" in config else "train",
         tags=[f"{group}={choices[group]}" for group in ("data", "network", "schedule", "target", "loss")],
         config=config,
         save_dir=run.folder,
