@@ -210,3 +210,15 @@ def test_the_published_table_is_set_beside_the_references_runs(tmp_path, sign, v
 def test_other_networks_are_not_set_beside_it(tmp_path):
     by_title, _ = sections(grid(tmp_path))
     assert "Beside the published table" not in by_title
+
+
+def test_samples_are_rows_of_one_seed_that_all_cells_have(tmp_path):
+    for schedule, seeds in (("cosine", (0, 1)), ("linear", (1, 2))):
+        for seed in seeds:
+            run = made_run(tmp_path, 0.1, seed, schedule=schedule)
+            run.samples.mkdir()
+            Image.new("RGB", (3 * 66 + 2, 3 * 66 + 2), (50 * seed, 0, 0)).save(run.final_grid)
+    by_title, _ = sections([Run(path) for path in tmp_path.iterdir()], with_pictures=True)
+    rows = [axis.images[0].get_array() for axis in by_title["Samples, from the same noise"].picture.axes]
+    assert [row.shape[:2] for row in rows] == [(68, 200)] * 2  # three images of a row of the 3 x 3 grid
+    assert [row[0, 0, 0] for row in rows] == [50, 50]  # both of seed 1

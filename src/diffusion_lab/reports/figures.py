@@ -17,8 +17,12 @@ PAD = 2  # pixels between the images of a run's grid
 
 
 def samples(cells: list[Cell], objective: str) -> Figure | None:
-    """One row of samples a cell, in the given order, all from the same noise: that of the cells' first seed."""
-    rows = [(cell, _first_row(Run(Path(cell.folders[0])))) for cell in cells]
+    """One row of samples a cell, in the given order, all from the same noise: that of the first seed which all have."""
+    runs = [{run.results().get("seed"): run for run in map(Run, map(Path, cell.folders))} for cell in cells]
+    seeds = sorted(set.intersection(*map(set, runs)))
+    if not seeds:
+        return None
+    rows = [(cell, _first_row(by_seed[seeds[0]])) for cell, by_seed in zip(cells, runs, strict=True)]
     rows = [(cell, row) for cell, row in rows if row is not None]
     if not rows:
         return None
