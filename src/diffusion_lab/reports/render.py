@@ -33,7 +33,7 @@ def wide_console() -> Console:
     """A console wide enough for our tables where it is a file or a pipe, which have no width of their own."""
     console = Console()
     if not console.is_terminal:
-        console.width = max(console.width, 140)
+        console.width = max(console.width, 170)
     return console
 
 

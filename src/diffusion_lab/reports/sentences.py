@@ -53,8 +53,10 @@ def separation(ranking: Ranking) -> str:
     close = ranking.unseparated(1)
     if not close:
         return f"{said} {bounds(metric, best.figures[metric])}. Its interval overlaps no other cell's."
+    if len(close) == len(ranking.cells) - 1:
+        return f"{said} {bounds(metric, best.figures[metric])}. The data do not separate it from any other cell."
     names = "; ".join(ranking.cells[rank - 1].label for rank in close)
-    return f"{said} {bounds(metric, best.figures[metric])}. The data do not separate it from {len(close)} other(s): {names}."
+    return f"{said} {bounds(metric, best.figures[metric])}. The data do not separate it from {names}."
 
 
 def effect(found: Effect) -> str:
@@ -103,7 +105,7 @@ def claims(data: str, ours: list[Effect]) -> list[str]:
         sign = 1 if (found.first, found.second) == (claim.first, claim.second) else -1
         wins = "better" if claim.difference.mean * sign < 0 else "worse"
         if not found.difference.excludes(0):
-            verdict = "not separated here"
+            verdict = "not separated"
         else:
             verdict = "holds" if found.difference.mean * claim.difference.mean * sign > 0 else "does not hold"
         sure = "" if claim.difference.excludes(0) else ", not separated by its own pairs"
