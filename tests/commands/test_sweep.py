@@ -93,7 +93,7 @@ def test_sampler_steps_of_one_checkpoint(tmp_path):
     result = type_command(tmp_path, "sweep", *arguments)
     assert result.returncode == 0, result.stderr
     assert "so they are listed, not ranked" not in result.stdout  # two samplers at each count are comparable
-    assert result.stdout.count("Ranking by KID") == 2
+    assert result.stdout.count("Ranking by KID (") == 2
     assert (tmp_path / "outputs/sampler_steps/report_pictures/kid_against_network_calls.png").is_file()
     assert type_command(tmp_path, "sweep", *arguments).stdout.count("nothing is run again") == 4
 

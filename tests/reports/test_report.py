@@ -83,10 +83,22 @@ def test_unlike_measurements_are_never_in_one_ranking(tmp_path):
         for schedule in ("cosine", "linear"):
             runs.append(made_run(tmp_path / key, 0.001, schedule=schedule, results={key: value}))
     found = report(runs, "kid", "test", with_pictures=False)
-    rankings = [section for section in found.sections if section.title == "Ranking by KID"]
+    rankings = [section for section in found.sections if section.title.startswith("Ranking by KID")]
     assert [len(section.table) for section in rankings] == [4, 2, 2, 2, 2]
     assert found.cells.iloc[0]["kid"] > 0.1
-    assert "over 6 pairs" in next(s for s in found.sections if s.title == "Effect of each choice").sentences[0]
+    assert "over 6 pairs" in next(s for s in found.sections if s.title == "Effect of each choice (1 of 5)").sentences[0]
+
+
+def test_pairs_share_also_what_has_many_levels(tmp_path):
+    for i, lr in enumerate((1e-4, 2e-4, 4e-4, 8e-4, 16e-4)):
+        for loss, gain in (("mae", 0.0), ("mse", 0.01)):
+            made_run(tmp_path, 0.5 + 0.1 * i + gain, settings={"optimizer.lr": lr}, loss=loss)
+    by_title, _ = sections([Run(path) for path in tmp_path.iterdir()])
+    assert (
+        by_title["Effect of each choice"]
+        .sentences[0]
+        .startswith("mae beats mse on KID by 0.0100 [0.0100, 0.0100] over 5 pairs")
+    )
 
 
 def test_a_sampler_sweep_is_listed_and_drawn_not_ranked(tmp_path):

@@ -41,11 +41,13 @@ def report(runs: Iterable[Run], objective: str, title: str, with_pictures: bool 
     """Put `runs` side by side; cells are ranked by `objective`, one of kid, fid, noise_loss, image_loss."""
     collection = collect(runs)
     ranked = rankings(collection, objective)
-    sections = [_summary(collection), *_ranking_sections(ranked)]
-    for ranking in ranked:
-        if len(ranking.cells) > 1:
-            sections += _effect_sections(collection, ranking)
-            sections += _published_sections(collection, ranking)
+    several = [ranking for ranking in ranked if len(ranking.cells) > 1]
+    sections = [_summary(collection)]
+    for i, ranking in enumerate(several, start=1):
+        which = f" ({i} of {len(several)})" if len(several) > 1 else ""
+        sections += [_ranking_section(ranking, which), *_effect_sections(collection, ranking, which)]
+        sections += _published_sections(collection, ranking, which)
+    sections += _single_sections([ranking for ranking in ranked if ranking not in several], len(ranked))
     if with_pictures and ranked:
         sections += _picture_sections(collection, ranked)
     sections += _left_out(collection, objective)
@@ -63,24 +65,20 @@ def _summary(collection: Collection) -> Section:
     return Section("Runs", [*said, sentences.INTERVALS])
 
 
-def _ranking_sections(ranked: list[Ranking]) -> list[Section]:
-    singles = [ranking for ranking in ranked if len(ranking.cells) == 1]
-    sections = [
-        Section(
-            f"Ranking by {NAMES[ranking.objective]}",
-            [f"Measured on {sentences.conditions(ranking.measured_on)}.", sentences.separation(ranking)],
-            _ranking_table(ranking),
-        )
-        for ranking in ranked
-        if ranking not in singles
-    ]
-    if len(singles) == 1 and len(ranked) == 1:
-        only = singles[0]
-        return [Section("Figures", [f"Measured on {sentences.conditions(only.measured_on)}."], _ranking_table(only))]
-    if singles:
-        said = "Each of these was measured in a way of its own, so they are listed, not ranked."
-        sections.append(Section("Not ranked with others", [said], _singles_table(singles)))
-    return sections
+def _ranking_section(ranking: Ranking, which: str) -> Section:
+    said = [f"Measured on {sentences.conditions(ranking.measured_on)}.", sentences.separation(ranking)]
+    return Section(f"Ranking by {NAMES[ranking.objective]}{which}", said, _ranking_table(ranking))
+
+
+def _single_sections(singles: list[Ranking], rankings_in_all: int) -> list[Section]:
+    """Cells that nothing else was measured like."""
+    if not singles:
+        return []
+    if rankings_in_all == 1:
+        said = f"Measured on {sentences.conditions(singles[0].measured_on)}."
+        return [Section("Figures", [said], _ranking_table(singles[0]))]
+    said = "Each of these was measured in a way of its own, so they are listed, not ranked."
+    return [Section("Not ranked with others", [said], _singles_table(singles))]
 
 
 def _ranking_table(ranking: Ranking) -> pd.DataFrame:
@@ -121,12 +119,13 @@ def _figures(cell, objective: str) -> dict[str, str]:
     return said
 
 
-def _effect_sections(collection: Collection, ranking: Ranking) -> list[Section]:
+def _effect_sections(collection: Collection, ranking: Ranking, which: str) -> list[Section]:
     runs = comparable(collection, ranking)
     factors = [factor for factor in collection.factors if 1 < runs[factor].nunique() <= MOST_LEVELS]
     if not factors:
         return []
-    found = {metric: effects(runs, factors, ["seed"], metric) for metric in METRICS}
+    alike = _alike(collection, factors)
+    found = {metric: effects(runs, factors, alike, metric) for metric in METRICS}
     alone = {each.factor for each in found[ranking.objective]}
     said = [f"{sentences.effect(each)}." for each in found[ranking.objective]]
     unpaired = [factor for factor in factors if factor not in alone]
@@ -149,14 +148,19 @@ def _effect_sections(collection: Collection, ranking: Ranking) -> list[Section]:
         said.append(
             "noise_loss and image_loss average over a run's own schedule: across schedules they ask unlike questions."
         )
-    sections = [Section("Effect of each choice", said, table, brief=True)]
-    strongest = interactions(runs, factors, ["seed"], ranking.objective)[:LISTED]
+    sections = [Section(f"Effect of each choice{which}", said, table, brief=True)]
+    strongest = interactions(runs, factors, alike, ranking.objective)[:LISTED]
     if strongest:
-        sections.append(Section("Strongest interactions", [f"{sentences.interaction(each)}." for each in strongest]))
+        sections.append(Section(f"Strongest interactions{which}", [f"{sentences.interaction(each)}." for each in strongest]))
     return sections
 
 
-def _published_sections(collection: Collection, ranking: Ranking) -> list[Section]:
+def _alike(collection: Collection, factors: list[str]) -> list[str]:
+    """What the runs of a pair must share besides `factors` other than the one in question."""
+    return ["seed", *(factor for factor in collection.factors if factor not in factors)]
+
+
+def _published_sections(collection: Collection, ranking: Ranking, which: str) -> list[Section]:
     """The reference's own table, where these are runs of the reference's network over its factors."""
     runs, data = comparable(collection, ranking), ranking.measured_on["data"]
     if data not in published.KID or collection.choices.get("network") != published.NETWORK:
@@ -186,12 +190,12 @@ def _published_sections(collection: Collection, ranking: Ranking) -> list[Sectio
         said.append(f"{metric}: published {low:.3f} to {high:.3f} over its cells, here {least:.3f} to {most:.3f}.")
     said.append(sentences.order(rank_correlation(means["kid"].tolist(), means["published"].tolist())))
     factors = [factor for factor in published.FACTORS if runs[factor].nunique() == 2]
-    ours = effects(runs, factors, ["seed"], "kid")
+    ours = effects(runs, factors, _alike(collection, factors), "kid")
     said += sentences.claims(data, [each for each in ours if {each.first, each.second} <= published.LEVELS[each.factor]])
     best = " / ".join(min(theirs, key=theirs.get))
     place = dict(zip(table["cell"], ours_rank, strict=True)).get(best, "unknown")
     said.append(f"Published best cell: {best}. Its rank here: {place}.")
-    return [Section("Beside the published table", said, table)]
+    return [Section(f"Beside the published table{which}", said, table)]
 
 
 def _picture_sections(collection: Collection, ranked: list[Ranking]) -> list[Section]:
