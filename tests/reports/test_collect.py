@@ -28,6 +28,14 @@ def test_what_never_changed_alone_is_said(tmp_path):
     assert collection.changed_together == {"loss": ["optimizer.lr"]}
 
 
+def test_a_choice_that_changed_with_another_is_not_called_shared(tmp_path):
+    runs = [made_run(tmp_path, 0.1, network=network, sampler=sampler) for network, sampler in (("a", "ddim"), ("b", "ddpm"))]
+    collection = collect(runs)
+    assert collection.factors == ["network"]
+    assert "sampler" not in collection.choices
+    assert collection.changed_together == {"network": ["sampler"]}
+
+
 def test_copies_of_a_setting_are_no_factors_of_their_own(tmp_path):
     runs = [made_run(tmp_path, 0.1, settings={"epochs": n, "optimizer.total": n}) for n in (2, 3)]
     assert (collect(runs).factors, collect(runs).changed_together) == (["epochs"], {})

@@ -72,8 +72,8 @@ def collect(runs: Iterable[Run]) -> Collection:
     return Collection(
         runs=table,
         factors=[_name(factor) for factor in factors],
-        choices={group: str(settings[group].iloc[0]) for group in _groups(words) if group not in factors},
-        changed_together={_name(factor): [_name(key) for key in keys] for factor, keys in together.items()},
+        choices={group: str(settings[group].iloc[0]) for group in _groups(words) if settings[group].map(str).nunique() == 1},
+        changed_together={_name(factor): _parts(keys) for factor, keys in together.items()},
         set_aside=[run.folder.name for run in runs if run not in kept],
     )
 
@@ -127,6 +127,14 @@ def _factors(settings: pd.DataFrame) -> tuple[list[str], dict[str, list[str]]]:
 
 def _groups(words: dict) -> list[str]:
     return list(dict.fromkeys(group for chosen in words.values() for group in chosen))
+
+
+def _parts(keys: list[str]) -> list[str]:
+    """Settings by the part of the config that they belong to, each once; a lone setting of a part in full."""
+    parts = {}
+    for key in map(_name, keys):
+        parts.setdefault(key.split(".")[0], []).append(key)
+    return [names[0] if len(names) == 1 else part for part, names in parts.items()]
 
 
 def _name(key: str) -> str:
