@@ -101,7 +101,7 @@ def _curves(file: Path) -> dict[str, list]:
         (["data=folder"], "data.root is not set"),
         (["data=folder", "data.root=nowhere"], "data.root=nowhere is not a folder"),
         (["data=folder", "data.root=no_images"], "holds no images (looked for .jpg"),
-        (["data=folder", "data.root=broken"], "broken image(s): broken/empty.jpg"),
+        (["data=folder", "data.root=broken"], "/broken/empty.jpg ("),
         (["data=flowers", "data.root=nowhere"], "data.root=nowhere is not a folder"),
         (["metrics/extractor=inception", "metrics.extractor.weights=none.pth"], "metrics.extractor.weights=FILE"),
     ],
