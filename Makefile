@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train grid debug test test-slow lint format sync clean
+.PHONY: help setup train grid sweep debug test test-slow lint format sync clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ train: setup ## train, sample and score the default experiment (ARGS="epochs=1" 
 
 grid: setup ## compare two losses and two schedules, four runs
 	@$(BIN)/python src/train.py -m loss=mae,mse schedule=linear,cosine $(ARGS)
+
+sweep: setup ## the same with two seeds, and a report (ARGS="--dry-run" lists it)
+	@$(BIN)/python src/sweep.py sweeps/quick.yaml $(ARGS)
 
 debug: setup ## does this machine work? every part once, in 20 seconds
 	@$(BIN)/python src/train.py experiment=debug $(ARGS)
