@@ -59,7 +59,7 @@ def curves(cells: list[Cell]) -> Figure | None:
     """Held-out errors against the training step, the mean over seeds of each cell."""
     names = ("val/noise_loss", "val/image_loss", "val/kid")
     drawn = {name: [(i, _mean_curve(cell, name)) for i, cell in enumerate(cells)] for name in names}
-    drawn = {name: [(i, curve) for i, curve in rows if len(curve)] for name, rows in drawn.items()}
+    drawn = {name: [(i, curve) for i, curve in rows if len(curve) > 1] for name, rows in drawn.items()}
     drawn = {name: rows for name, rows in drawn.items() if rows}
     if not drawn:
         return None
@@ -94,7 +94,7 @@ def against(rankings: list[Ranking], x: str, label: str, metric: str) -> Figure 
     values = [at for _, at in points]
     if min(values) > 0 and max(values) / min(values) >= 8:
         axis.set_xscale("log")
-        if len(set(values)) < 12:
+        if len(set(values)) < 12 and all(value.is_integer() for value in values):
             axis.set_xticks(sorted(set(values)), [f"{value:g}" for value in sorted(set(values))], fontsize=8)
             axis.minorticks_off()
     axis.set_xlabel(label, fontsize=9)
