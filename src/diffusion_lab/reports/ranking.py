@@ -45,11 +45,11 @@ class Ranking:
 
 
 def rankings(collection: Collection, objective: str) -> list[Ranking]:
-    """One ranking for each way in which finished runs were measured, the largest first."""
+    """One ranking for each way in which finished runs were measured, the largest first, then the fewest network calls."""
     finished = collection.finished.dropna(subset=[objective])
     groups = finished.groupby(list(MEASURED_ON), dropna=False, sort=False)
     ranked = [_ranking(dict(zip(MEASURED_ON, key, strict=True)), runs, collection, objective) for key, runs in groups]
-    return sorted(ranked, key=lambda ranking: -len(ranking.cells))
+    return sorted(ranked, key=lambda ranking: (-len(ranking.cells), ranking.measured_on["network_calls"] or 0))
 
 
 def comparable(collection: Collection, ranking: Ranking) -> pd.DataFrame:

@@ -210,7 +210,7 @@ def _picture_sections(collection: Collection, ranked: list[Ranking]) -> list[Sec
     pictures["Held-out curves"] = figures.curves(cells)
     pictures[f"{name} against training time"] = figures.against(ranked, "train_seconds", "training time in seconds", metric)
     pictures[f"{name} against network calls"] = figures.against(ranked, "network_calls", "network calls", metric)
-    for factor in collection.factors:
+    for factor in [factor for factor in collection.factors if factor != "sampler.steps"]:  # those are the network calls
         if collection.runs[factor].nunique() > MOST_LEVELS and pd.api.types.is_numeric_dtype(collection.runs[factor]):
             pictures[f"{name} against {factor}"] = figures.against(ranked, factor, factor, metric)
     return [Section(title, picture=picture) for title, picture in pictures.items() if picture is not None]
