@@ -114,6 +114,8 @@ def test_sampler_steps_of_one_checkpoint(tmp_path):
             [str(SWEEPS / "reference_flowers.yaml"), "data.root=nowhere"],
             "data.root=nowhere is not a folder",
         ),
+        ("sweep", [str(SWEEPS / "quick.yaml"), "epochs="], "epochs= must be a whole number"),
+        ("evaluate", [], "checkpoint=FILE is missing"),
         ("report", ["nowhere"], "nowhere is not a folder"),
         ("report", ["empty"], "empty holds no runs (looked for results.json"),
         ("report", ["empty", "objective=speed"], "objective=speed must be one of kid, fid"),

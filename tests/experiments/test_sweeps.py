@@ -103,6 +103,8 @@ def test_random_jobs_are_the_same_each_time():
     [
         ({"method": "guess"}, "'guess' is not one of"),
         ({"parameters": None}, "has no `parameters`"),
+        ({"parameters": {"seed": 0}}, "Invalid configuration for hyperparameter 'seed'"),
+        ({"method": "grid"}, "disallowed type with grid search"),
         ({"program": None}, "has no `program`"),
         ({"run_cap": None}, "give run_cap"),
         ({"early_terminate": {"type": "hyperband", "min_iter": 1}}, "early_terminate works with `wandb agent` alone"),

@@ -70,3 +70,10 @@ def test_results_alone_are_enough(tmp_path):
     for loss in ("mae", "mse"):
         made_run(tmp_path, 0.1, loss=loss).config_file.unlink()
     assert collect(find_runs(tmp_path)).factors == ["loss"]
+
+
+def test_the_same_run_under_another_name_is_no_further_seed(tmp_path):
+    runs = [made_run(tmp_path / name, 0.1, seed=seed) for name in ("a", "b") for seed in (0, 1)]
+    collection = collect(runs)
+    assert len(collection.finished) == 2
+    assert collection.repeats == ["seed-0", "seed-1"]

@@ -38,6 +38,8 @@ def check(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, key)
         if value is not None and value not in choices:
             raise UserError(f"{key}={value} must be one of {', '.join(map(str, choices))}")
+    if OmegaConf.is_missing(cfg, "checkpoint"):
+        raise UserError("checkpoint=FILE is missing; a run's are in outputs/<name>/<run>/checkpoints/")
     seed = cfg.get("seed")
     if seed is not None and (not isinstance(seed, int) or seed < 0):
         raise UserError(f"seed={seed} must be a whole number, at least 0")

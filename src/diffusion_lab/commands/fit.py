@@ -37,6 +37,8 @@ def fit(config: dict, run: Run, network: nn.Module, decoded: Decoded) -> dict:
     device = pick_device(config["trainer"]["accelerator"])
     precision = choose_precision(config["trainer"]["precision"], device)
     started = load_checkpoint(run.last_checkpoint)["global_step"] if run.last_checkpoint.is_file() else None
+    if started is not None:
+        log.info("going on from the checkpoint after step %d", started)
     loggers = [tracking.metrics_csv(run, started), instantiate(config["logger"])(run, config)]
     loggers = [logger for logger in loggers if logger]
     failed = True

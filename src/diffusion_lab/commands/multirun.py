@@ -8,6 +8,7 @@ from pathlib import Path
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from diffusion_lab.commands.console import command
 from diffusion_lab.experiments.runs import Run
 
 JOB_LIST = "DIFFUSION_LAB_JOB_LIST"  # a file that jobs add their folders to, also from other processes
@@ -50,5 +51,6 @@ class MultirunReport(Callback):
             from diffusion_lab.reports.report import report
 
             print_report(report(runs, objective, title=folder.name, with_pictures=False))
+            print("\nwith pictures, as files: " + command("report", str(folder)))
         if not all(run.finished() for run in runs):
             sys.exit(1)

@@ -36,7 +36,12 @@ def load(file: str | Path) -> dict:
     for key in ("program", "method", "parameters"):
         if key not in sweep:
             raise UserError(f"{file} has no `{key}`, which a W&B sweep file needs")
-    violations = _engine().config.cfg.schema_violations_from_proposed_config(sweep)
+    try:
+        violations = _engine().config.cfg.schema_violations_from_proposed_config(sweep)
+        if not violations:
+            next_jobs({**sweep, "run_cap": 1}, [], 1)
+    except ValueError as error:
+        violations = [str(error)]
     if violations:
         raise UserError(f"{file} is not a W&B sweep file: {violations[0]}")
     if sweep["method"] != "grid" and not sweep.get("run_cap"):
@@ -54,7 +59,8 @@ def with_overrides(sweep: dict, overrides: list[str]) -> dict:
         if override.is_sweep_override():
             parameters[key] = {"values": [yaml.safe_load(text) for text in override.sweep_string_iterator()]}
         else:
-            parameters[key] = {"value": yaml.safe_load(override.get_value_element_as_str())}
+            text = override.get_value_element_as_str()
+            parameters[key] = {"value": yaml.safe_load(text) if text else ""}
     return {**sweep, "parameters": parameters}
 
 

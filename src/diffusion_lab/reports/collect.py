@@ -40,6 +40,7 @@ class Collection:
         choices: what they share, choice by choice.
         changed_together: factor to the settings that never changed without it.
         set_aside: folders of older configurations, which are left out.
+        repeats: folders of runs that another one is the same as, seed included: no more evidence, so left out too.
     """
 
     runs: pd.DataFrame
@@ -47,6 +48,7 @@ class Collection:
     choices: dict[str, str]
     changed_together: dict[str, list[str]]
     set_aside: list[str]
+    repeats: list[str]
 
     @property
     def finished(self) -> pd.DataFrame:
@@ -61,7 +63,8 @@ def find_runs(folder: Path) -> list[Run]:
 def collect(runs: Iterable[Run]) -> Collection:
     """Read results.json and config.yaml of each run."""
     runs = list(runs)
-    kept = [run for run in runs if "~" not in run.folder.name]
+    current = [run for run in runs if "~" not in run.folder.name]
+    kept = _without_repeats(current)
     flat = {run: _flat(run.config()) for run in kept}
     words = {run: run.results().get("choices") or run.config().get("choices") or {} for run in kept}
     settings = pd.DataFrame([{**words[run], **_without_words(flat[run], words[run])} for run in kept], dtype=object)
@@ -74,8 +77,19 @@ def collect(runs: Iterable[Run]) -> Collection:
         factors=[_name(factor) for factor in factors],
         choices={group: str(settings[group].iloc[0]) for group in _groups(words) if settings[group].map(str).nunique() == 1},
         changed_together={_name(factor): _parts(keys) for factor, keys in together.items()},
-        set_aside=[run.folder.name for run in runs if run not in kept],
+        set_aside=[run.folder.name for run in runs if run not in current],
+        repeats=[run.folder.name for run in current if run not in kept],
     )
+
+
+def _without_repeats(runs: list[Run]) -> list[Run]:
+    """One of the finished runs of each configuration, whatever they were typed as and are called; and all other runs."""
+    first = {}
+    for run in runs:
+        results = run.results()
+        same = (results["config_hash"], *(str(results.get(key)) for key in MEASURED_ON)) if run.finished() else run.folder
+        first.setdefault(same, run)
+    return list(first.values())
 
 
 def _row(run: Run, config: dict) -> dict:

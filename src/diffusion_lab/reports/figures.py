@@ -50,7 +50,7 @@ def intervals(ranking: Ranking) -> Figure:
         seeds = [Run(Path(folder)).results().get(metric, math.nan) for folder in cell.folders]
         axis.plot(seeds, [place] * len(seeds), "|", color="black", markersize=9)
     axis.set_yticks(range(len(cells)), [cell.label for cell in cells], fontsize=9)
-    axis.invert_yaxis()
+    axis.set_ylim(len(cells) - 0.5, -0.5)
     axis.set_xlabel(f"{NAMES[metric]} (less is better): mean, 95 % interval, and each seed as a tick", fontsize=9)
     return _plain(figure)
 

@@ -222,6 +222,8 @@ def _left_out(collection: Collection, objective: str) -> list[Section]:
     said += [f"{run['name']}: unfinished, {run['progress']}" for _, run in runs[runs["status"] == "unfinished"].iterrows()]
     missing = collection.finished[collection.finished[objective].isna()]
     said += [f"{run['name']}: finished, but has no {NAMES[objective]}" for _, run in missing.iterrows()]
+    if collection.repeats:
+        said.append(f"The same as another run, seed included, so not counted again: {', '.join(collection.repeats)}.")
     if collection.set_aside:
         said.append(f"Set aside, of other configurations: {', '.join(collection.set_aside)}.")
     return [Section("Not in the ranking", said)] if said else []
