@@ -22,6 +22,12 @@ def type_command(folder: Path, script: str, *arguments: str) -> subprocess.Compl
     return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240, check=False)
 
 
+@pytest.fixture(autouse=True)
+def _own_wandb_service(monkeypatch):
+    """A W&B run of this process, in another test, leaves its service to processes started here; it would outlive a kill."""
+    monkeypatch.delenv("WANDB_SERVICE", raising=False)
+
+
 def one_line_error(result: subprocess.CompletedProcess) -> str:
     """The message of a failed command: one line, no traceback, exit status 1."""
     assert result.returncode == 1, result.stdout + result.stderr

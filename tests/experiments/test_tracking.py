@@ -1,5 +1,7 @@
 import csv
 
+import pytest
+
 from diffusion_lab.experiments import tracking
 from diffusion_lab.experiments.runs import Run
 
@@ -16,6 +18,26 @@ def test_a_resumed_run_keeps_the_rows_up_to_its_checkpoint(tmp_path):
     rows = [(int(row["step"]), float(row["val/loss"])) for row in csv.DictReader(run.metrics_file.open())]
     assert rows == [(0, 1.0), (1, 0.9), (2, 0.8), (3, 0.7), (4, 0.1)]
     assert tracking.best_of_curves(run) == {"best/val/loss": 0.1}
+
+
+def test_a_kill_while_a_new_column_is_written_loses_no_row(tmp_path, monkeypatch):
+    run = Run(tmp_path)
+    logger = tracking.metrics_csv(run)
+    logger.log_metrics({"train/loss": 0.5}, 0)
+    monkeypatch.setattr(csv.DictWriter, "writerows", _killed)  # the moment between truncating a file and filling it
+    with pytest.raises(KeyboardInterrupt):
+        logger.log_metrics({"val/loss": 0.4}, 0)
+    monkeypatch.undo()
+    assert run.curves() == [{"step": 0, "train/loss": 0.5}]
+    monkeypatch.setattr(csv.DictWriter, "writerows", _killed)
+    with pytest.raises(KeyboardInterrupt):  # so too while a resumed run takes the file over
+        tracking.metrics_csv(run, resume_step=1)
+    monkeypatch.undo()
+    assert run.curves() == [{"step": 0, "train/loss": 0.5}]
+
+
+def _killed(*_) -> None:
+    raise KeyboardInterrupt
 
 
 def test_wandb_runs_are_grouped_tagged_and_keep_their_id(tmp_path):

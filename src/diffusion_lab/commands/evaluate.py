@@ -1,7 +1,6 @@
 """`evaluate.py`: the figures of a checkpoint, from the checkpoint alone; once for each way of asking."""
 
 import hashlib
-import logging
 import math
 import time
 from functools import partial
@@ -15,8 +14,6 @@ from diffusion_lab.commands.data import decode_source, open_source
 from diffusion_lab.commands.job import attempt, once
 from diffusion_lab.experiments.runs import Run
 
-log = logging.getLogger(__name__)
-
 
 def evaluate_checkpoint(cfg: DictConfig, folder: str, is_multirun: bool) -> float:
     """Score `cfg.checkpoint`, write results.json and a sample grid in `folder`, and return `cfg.objective`'s figure.
@@ -25,15 +22,11 @@ def evaluate_checkpoint(cfg: DictConfig, folder: str, is_multirun: bool) -> floa
     """
     run = Run(Path(folder))
     results = attempt(_evaluate, cfg, run, is_multirun)
-    if results is None:
-        return math.inf
-    if is_multirun:
-        log.info("%s: %s %.4g", run.folder.name, cfg.objective, results[cfg.objective])
-    else:
+    if not is_multirun:
         print_figures(results, str(cfg.checkpoint))
         print(f"run folder   {short(run.folder)}")
         print(f"sample grid  {short(run.final_grid)}")
-    return results[cfg.objective]
+    return results[cfg.objective] if results else math.inf
 
 
 def evaluation_config(cfg: DictConfig) -> tuple[dict, dict]:

@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 def attempt(work: Callable[[DictConfig, Run], dict], cfg: DictConfig, run: Run, is_multirun: bool) -> dict | None:
     """Return `work(cfg, run)`, the job's results. A user's mistake ends the program in one line.
 
-    In a multirun no failure ends it: the failure is written to results.json and None is returned, so that the other
-    jobs go on.
+    In a multirun the figure of `cfg.objective` is logged, and no failure ends it: the failure is written to results.json
+    and None is returned, so that the other jobs go on.
     """
     if not is_multirun:
         try:
@@ -27,7 +27,9 @@ def attempt(work: Callable[[DictConfig, Run], dict], cfg: DictConfig, run: Run, 
         finally:
             run.remove_if_empty()
     try:
-        return work(cfg, run)
+        results = work(cfg, run)
+        log.info("%s: %s %.4g", run.folder.name, cfg.objective, results[cfg.objective])
+        return results
     except Exception as error:
         mistake = user_error_in(error)
         if mistake is None:

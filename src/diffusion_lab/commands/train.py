@@ -1,6 +1,5 @@
 """`train.py`: one run, from its config to results.json; skipped if finished, resumed if interrupted."""
 
-import logging
 import math
 import sys
 from functools import partial
@@ -15,8 +14,6 @@ from diffusion_lab.commands.job import attempt, once
 from diffusion_lab.data.sources import Source
 from diffusion_lab.experiments.runs import Run
 
-log = logging.getLogger(__name__)
-
 
 def train(cfg: DictConfig, folder: str, is_multirun: bool) -> float:
     """Run one experiment in `folder` and return `cfg.objective`'s figure, for Hydra's sweepers to minimise.
@@ -25,13 +22,9 @@ def train(cfg: DictConfig, folder: str, is_multirun: bool) -> float:
     """
     run = Run(Path(folder))
     results = attempt(_train, cfg, run, is_multirun)
-    if results is None:
-        return math.inf
-    if is_multirun:
-        log.info("%s: %s %.4g", run.folder.name, cfg.objective, results[cfg.objective])
-    else:
+    if not is_multirun:
         _print_end(run, results)
-    return results[cfg.objective]
+    return results[cfg.objective] if results else math.inf
 
 
 def training_config(cfg: DictConfig) -> tuple[dict, Source | None]:

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import json
 import os
 import re
@@ -74,7 +75,16 @@ class Run:
         if not self.metrics_file.is_file():
             return []
         with self.metrics_file.open(newline="") as file:
-            return [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+            rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
+        return [{**row, "step": int(row["step"])} for row in rows]
+
+    def write_curves(self, rows: list[dict], columns: list[str]) -> None:
+        """Replace metrics.csv."""
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+        _write(self.metrics_file, text.getvalue())
 
     def epochs_done(self) -> int:
         """Epochs of training behind the last checkpoint, or nearly: as many as have held-out errors."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from PIL import Image
 
 from diffusion_lab.experiments.runs import Run
@@ -53,7 +54,7 @@ def _tell_again(run: Run, logger: WandbLogger) -> None:
         shutil.rmtree(earlier)
     epoch = 0
     for row in run.curves():
-        step = int(row.pop("step"))
+        step = row.pop("step")
         logger.log_metrics(row, step)
         if "val/image_loss" in row:
             epoch += 1
@@ -71,15 +72,27 @@ def csv_only(run: Run, config: dict, mode: str) -> None:
     """Nothing beside metrics.csv. `mode` is not used."""
 
 
+class _CurveWriter(ExperimentWriter):
+    """Lightning's writer of metrics.csv, from which a kill at any moment takes no row that was written."""
+
+    def __init__(self, run: Run, rows: list[dict]):
+        super().__init__(str(run.folder))
+        self.run = run
+        self.metrics_keys = sorted({"step"}.union(*rows))
+        run.write_curves(rows, self.metrics_keys)
+
+    def _check_log_dir_exists(self) -> None:
+        """Lightning would delete the earlier file here."""
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        self.run.write_curves(self.run.curves(), fieldnames)
+
+
 def metrics_csv(run: Run, resume_step: int | None = None) -> CSVLogger:
     """Lightning's CSV logger on metrics.csv. A resumed run keeps the rows up to `resume_step`, its last checkpoint."""
-    kept = []
-    if resume_step is not None:
-        kept = [{**row, "step": int(row["step"])} for row in run.curves() if row["step"] < resume_step]
-    run.metrics_file.unlink(missing_ok=True)
+    kept = [] if resume_step is None else [row for row in run.curves() if row["step"] < resume_step]
     logger = CSVLogger(run.folder, name="", version="", flush_logs_every_n_steps=1)  # a kill loses no row
-    logger.experiment.metrics.extend(kept)
-    logger.save()
+    logger._experiment = _CurveWriter(run, kept)
     return logger
 
 

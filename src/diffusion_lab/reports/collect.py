@@ -20,14 +20,7 @@ MEASURED_ON = (  # figures in which one of these differs are never ranked togeth
     "protocol",
 )
 COSTS = ("train_seconds", "parameters", "epochs", "steps")
-IGNORED = (
-    "seed",
-    "checkpoint_sha256",
-    "data.root",
-    "data.source.root",
-    "hydra",
-    "choices",
-)  # besides what is not part of the experiment
+IGNORED = ("seed", "checkpoint_sha256", "data.root", "data.source.root", "choices")  # are no factors
 
 
 @dataclass(frozen=True)

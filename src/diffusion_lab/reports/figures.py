@@ -33,7 +33,7 @@ def samples(cells: list[Cell], objective: str) -> Figure | None:
         axis.imshow(row, interpolation="nearest")
         axis.set_axis_off()
         figure_of_cell = f"{NAMES[objective]} {number(objective, cell.figures[objective].mean)}"
-        axis.set_title(f"{cell.label}   {figure_of_cell}", fontsize=9, loc="left", pad=3)
+        axis.set_title(f"{cell.label}   {figure_of_cell}   drawn: seed {seeds[0]}", fontsize=9, loc="left", pad=3)
     return figure
 
 
@@ -97,6 +97,8 @@ def against(rankings: list[Ranking], x: str, label: str, metric: str) -> Figure 
         if len(set(values)) < 12 and all(value.is_integer() for value in values):
             axis.set_xticks(sorted(set(values)), [f"{value:g}" for value in sorted(set(values))], fontsize=8)
             axis.minorticks_off()
+    else:
+        axis.set_xlim(0, 1.06 * max(values))  # else a difference of noise fills the axis
     axis.set_xlabel(label, fontsize=9)
     axis.set_ylabel(f"{NAMES[metric]} (less is better)", fontsize=9)
     if len(_lines(points, x)) > 1:
