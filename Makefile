@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train grid sweep debug test test-slow lint format sync clean
+.PHONY: help setup train grid sweep debug bench test test-slow lint format sync clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ sweep: setup ## the same with two seeds, and a report (ARGS="--dry-run" lists it
 
 debug: setup ## does this machine work? every part once, in 20 seconds
 	@$(BIN)/python src/train.py experiment=debug $(ARGS)
+
+bench: setup ## how fast it is here, part by part (ARGS="benchmark=profile": where a step's time goes)
+	@$(BIN)/python src/benchmark.py $(ARGS)
 
 test: setup ## run the tests
 	@$(BIN)/python -m pytest -q $(ARGS)

@@ -4,7 +4,10 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from diffusion_lab.commands.composition import prepare_hydra
 from diffusion_lab.commands.sample import sample_checkpoint
+
+prepare_hydra()
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="sample")

@@ -5,10 +5,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from diffusion_lab.commands.composition import prepare_hydra
 from diffusion_lab.commands.train import train
-from diffusion_lab.experiments.runs import register_resolvers
 
-register_resolvers()
+prepare_hydra()
 
 
 @hydra.main(version_base="1.3", config_path="../conf", config_name="train")

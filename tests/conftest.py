@@ -4,12 +4,14 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from diffusion_lab.experiments.runs import register_resolvers
+from diffusion_lab.commands.composition import prepare_hydra
+from diffusion_lab.hardware import has_compiler
 
 PROJECT = Path(__file__).parents[1]
 SHARED_DATA = PROJECT.parent / "shared" / "data"
@@ -30,6 +32,8 @@ TINY = (
 needs_shared_data = pytest.mark.skipif(
     not SHARED_DATA.is_dir(), reason=f"REAL PHOTOGRAPHS NOT TESTED: {SHARED_DATA} is absent"
 )
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="NOT TESTED ON A GPU: there is none")
+needs_compiler = pytest.mark.skipif(not has_compiler(), reason="torch.compile NOT TESTED: there is no C++ compiler")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -40,7 +44,7 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def composed(name: str, *overrides: str) -> DictConfig:
     """The config that `python src/<name>.py <overrides>` composes, with Hydra's own part set aside as it does."""
-    register_resolvers()
+    prepare_hydra()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
         cfg = compose(name, list(overrides), return_hydra_config=True)

@@ -2,9 +2,13 @@
 
 import contextlib
 import ctypes
+import os
+import shutil
 import sys
 
 import torch
+
+from diffusion_lab.errors import UserError
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 
@@ -34,6 +38,32 @@ def pick_device(accelerator: str) -> torch.device:
     if accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available()):
         return torch.device("cuda")
     return torch.device("cpu")
+
+
+def choose_compile(requested: bool | str, device: torch.device) -> bool:
+    """Whether training goes through torch.compile: `requested`, or for "auto" where there are a GPU and a C++ compiler.
+
+    Raises:
+        UserError: `requested` is True, and there is no compiler.
+    """
+    if requested is True and not has_compiler():
+        raise UserError("compile=true needs a C++ compiler: install g++ or clang++, or take compile=false")
+    return device.type == "cuda" and has_compiler() if requested == "auto" else requested
+
+
+def has_compiler() -> bool:
+    """Whether there is the C++ compiler that torch.compile wants."""
+    return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++"))
+
+
+def compile_mode(device: torch.device, parameters: int) -> str:
+    """torch.compile's mode: CUDA graphs for networks so small that a GPU would wait for their kernels to be launched."""
+    return "reduce-overhead" if device.type == "cuda" and parameters < 50e6 else "default"
+
+
+def has_room(device: torch.device, size: int) -> bool:
+    """Whether `device` is a GPU of which `size` bytes take at most a quarter of the free memory."""
+    return device.type == "cuda" and size <= torch.cuda.mem_get_info(device)[0] / 4
 
 
 def keep_freed_memory() -> None:

@@ -1,5 +1,6 @@
 """What a user types: the grid, a kill, and mistakes; each in a process of its own."""
 
+import itertools
 import json
 import os
 import pickle
@@ -13,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from diffusion_lab.experiments.runs import Run
 from tests.conftest import PROJECT, TINY
 from tests.experiments.wandb_file import history
 
@@ -79,6 +81,10 @@ def test_killed_and_typed_again_it_ends_as_if_never_killed(tmp_path):
     figures = [json.loads((tmp_path / name / "results.json").read_text()) for name in ("killed", "unbroken")]
     for key in ("kid", "fid", "noise_loss", "image_loss", "steps", "config_hash"):
         assert figures[0][key] == figures[1][key]
+    seconds = [row["train_seconds"] for row in Run(tmp_path / "killed").curves() if "train_seconds" in row]
+    assert len(seconds) == 4
+    assert all(before < after for before, after in itertools.pairwise(seconds))  # they go on, too
+    assert seconds[-1] < figures[0]["train_seconds"]  # which holds the validations as well
     killed, unbroken = (list((tmp_path / name).glob("wandb/offline-run-*/*.wandb")) for name in ("killed", "unbroken"))
     assert len(killed) == len(unbroken) == 1  # in W&B too it is one run, with one set of curves
     assert _curves(killed[0]) == _curves(unbroken[0])

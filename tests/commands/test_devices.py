@@ -5,7 +5,7 @@ import torch
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.hardware import choose_precision, pick_device
 from tests.commands.test_command_line import type_command
-from tests.conftest import TINY
+from tests.conftest import TINY, needs_gpu
 
 
 def test_precision_follows_the_processor(monkeypatch):
@@ -19,6 +19,16 @@ def test_precision_follows_the_processor(monkeypatch):
 
 def test_bf16_trains_scores_and_samples(tmp_path):
     result = type_command(tmp_path, "train", *TINY, "logger=csv", "trainer.precision=bf16-mixed", "hydra.run.dir=run")
+    assert result.returncode == 0, result.stderr
+    results = Run(tmp_path / "run").results()
+    assert results["precision"] == "bf16-mixed"
+    assert results["noise_loss"] < 1.2
+
+
+@needs_gpu
+def test_a_gpu_trains_the_same_command(tmp_path):
+    """bf16, compiled with CUDA graphs, the images on the GPU: all chosen by themselves."""
+    result = type_command(tmp_path, "train", *TINY, "logger=csv", "hydra.run.dir=run")
     assert result.returncode == 0, result.stderr
     results = Run(tmp_path / "run").results()
     assert results["precision"] == "bf16-mixed"

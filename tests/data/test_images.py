@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 import torch
 
+from diffusion_lab.data import images
 from diffusion_lab.data.cache import Decoded
 from diffusion_lab.data.images import Images, Split
+from tests.conftest import needs_gpu
 
 
 @pytest.fixture
 def decoded() -> Decoded:
-    images = np.random.default_rng(0).integers(0, 256, (50, 6, 6, 3), dtype=np.uint8)
-    return Decoded(images, np.arange(50), np.arange(10, 50), np.arange(10), [], "key")
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 6, 6, 3), dtype=np.uint8)
+    return Decoded(pixels, np.arange(50), np.arange(10, 50), np.arange(10), [], "key")
 
 
 def test_an_epoch_visits_each_training_image_repeat_times(decoded):
@@ -46,3 +48,20 @@ def test_flips_half_of_the_training_images_and_no_others(decoded, training):
     mirrored = (flipped == batch.pixels.flip(-1)).flatten(1).all(1)
     assert (same | mirrored).all()
     assert (10 <= mirrored.sum() <= 30) if training else same.all()
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
+def test_images_that_fit_on_the_device_are_gathered_there(decoded, device, monkeypatch):
+    here = Images(decoded, batch_size=16, seed=3)
+    there = Images(decoded, batch_size=16, seed=3)
+    monkeypatch.setattr(images, "has_room", lambda device, size: True)
+    strategy = SimpleNamespace(root_device=torch.device(device))
+    there.trainer = SimpleNamespace(strategy=strategy, world_size=1, global_rank=0)
+    there.setup("fit")
+    assert there.held_out.images.data_ptr() == there.train.images.data_ptr()  # one copy for both splits
+    loaders = [(data.train_dataloader(), data.val_dataloader()) for data in (here, there)]
+    for ours, theirs in zip(*loaders, strict=True):
+        for batch, other in zip(ours, theirs, strict=True):
+            assert other.pixels.device.type == device
+            for part, same in zip(batch, other, strict=True):
+                assert (part == same.cpu()).all()

@@ -1,11 +1,16 @@
+import pytest
 import torch
 
 from diffusion_lab.data.images import Batch
+from diffusion_lab.denoiser import Denoiser
+from diffusion_lab.networks.unet import UNet
 from diffusion_lab.process.schedules import Cosine
+from diffusion_lab.process.targets import Noise
 from diffusion_lab.process.times import uniform
 from diffusion_lab.process.weightings import uniform as equal_weights
 from diffusion_lab.training.learning_rates import constant
 from diffusion_lab.training.module import DiffusionTraining
+from tests.conftest import needs_compiler, needs_gpu
 from tests.sampling.ideal import GaussianNetwork, ideal_denoiser
 
 
@@ -42,3 +47,33 @@ def test_labels_are_hidden_with_the_given_probability():
     labels = module.denoiser.network.label
     assert set(labels.tolist()) == {-1, 3}
     assert abs((labels == -1).float().mean() - 0.1) < 0.02
+
+
+@needs_compiler
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
+def test_compiled_and_eager_training_agree_and_share_their_checkpoints(device):
+    states = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        network = UNet(1, 8, widths=(8, 8), heads=(0, 1))
+        denoiser = Denoiser(network, Cosine(), Noise(), torch.zeros(1), torch.ones(1)).to(memory_format=torch.channels_last)
+        mse = torch.nn.MSELoss(reduction="none")
+        module = DiffusionTraining(denoiser, mse, equal_weights, uniform, None, None, 0.0, 0, {}, compiled).to(device)
+        module.log = lambda *args, **kwargs: None
+        module.on_fit_start()
+        losses = []
+        for size in (6, 6, 4):  # the last batch of an epoch is smaller
+            pixels = torch.randint(256, (size, 1, 8, 8), dtype=torch.uint8)
+            batch = Batch(pixels, torch.full((size,), -1), torch.arange(size))
+            loss = module.training_step(Batch(*(part.to(device) for part in batch)), 0)
+            loss.backward()
+            with torch.no_grad():
+                for parameter in module.parameters():
+                    parameter -= 0.1 * parameter.grad
+                    parameter.grad = None
+            losses.append(loss.item())
+        states.append((losses, module.state_dict()))
+    (eager_losses, eager), (compiled_losses, compiled) = states
+    assert compiled_losses == pytest.approx(eager_losses, rel=1e-4)
+    assert eager.keys() == compiled.keys()
+    torch.testing.assert_close(compiled, eager, rtol=1e-4, atol=1e-5)

@@ -24,6 +24,7 @@ CHOICES = {
     "data.on_error": ("raise", "skip"),
     "logger.mode": ("offline", "online", "disabled"),
     "data.channels": (1, 3, 4),
+    "compile": ("auto", True, False),
     "objective": ("kid", "fid", "noise_loss", "image_loss"),
 }
 

@@ -1,9 +1,14 @@
 """From the `data` part of a config to decoded images."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from hydra.utils import instantiate
 
-from diffusion_lab.data.cache import Decoded, decode
-from diffusion_lab.data.sources import Source
+if TYPE_CHECKING:  # NumPy and Pillow are not needed to find a mistake in a config
+    from diffusion_lab.data.cache import Decoded
+    from diffusion_lab.data.sources import Source
 
 
 def open_source(data: dict) -> Source:
@@ -14,5 +19,7 @@ def open_source(data: dict) -> Source:
 
 def decode_source(data: dict, source: Source) -> Decoded:
     """Decode them as the config says, or map them from the cache."""
+    from diffusion_lab.data.cache import decode
+
     settings = ("name", "image_size", "channels", "cache_dir", "antialias", "max_images", "on_error")
     return decode(source, **{key: data[key] for key in settings})

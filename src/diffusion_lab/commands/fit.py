@@ -23,7 +23,7 @@ from diffusion_lab.data.images import Images, Split
 from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.experiments import pictures, tracking
 from diffusion_lab.experiments.runs import Run
-from diffusion_lab.hardware import choose_precision, keep_freed_memory, pick_device
+from diffusion_lab.hardware import choose_compile, choose_precision, keep_freed_memory, pick_device
 from diffusion_lab.training.callbacks import EpochLine, EveryNEpochs, ProgressBar, Throughput
 from diffusion_lab.training.module import DiffusionTraining
 
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 def fit(config: dict, run: Run, network: nn.Module, decoded: Decoded) -> dict:
     """Train `network` as `config` says, from the last checkpoint where there is one; returns the run's results."""
-    _quiet_lightning()
+    quiet_lightning()
     keep_freed_memory()
     device = pick_device(config["trainer"]["accelerator"])
     precision = choose_precision(config["trainer"]["precision"], device)
@@ -68,6 +68,20 @@ def fit(config: dict, run: Run, network: nn.Module, decoded: Decoded) -> dict:
 
 def _train(config, run, network, decoded, precision, loggers, resume: bool) -> None:
     """Run Lightning's loop; what it leaves is the last checkpoint."""
+    module, images = training_parts(config, network, decoded)
+    callbacks = [EveryNEpochs(config["grid"]["every_n_epochs"], partial(_log_grid, config, run, decoded, precision))]
+    if config["metrics"]["every_n_epochs"]:
+        callbacks.append(EveryNEpochs(config["metrics"]["every_n_epochs"], partial(_log_score, config, decoded, precision)))
+    callbacks += standard_callbacks(config, run)
+    settings = {**config["trainer"], "precision": precision, "enable_progress_bar": _is_watched()}
+    trainer: Trainer = instantiate(settings, callbacks=callbacks, logger=loggers, default_root_dir=str(run.folder))
+    trainer.fit(module, datamodule=images, ckpt_path=run.last_checkpoint if resume else None, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+
+
+def training_parts(config: dict, network: nn.Module, decoded: Decoded) -> tuple[DiffusionTraining, Images]:
+    """What Lightning trains, and on what."""
     images = Images(decoded, config["batch_size"], config["data"]["repeat"], config["data"]["flip"], config["seed"])
     denoiser = Denoiser(
         network, instantiate(config["schedule"]), instantiate(config["target"]), *images.train.statistics()
@@ -78,20 +92,13 @@ def _train(config, run, network, decoded, precision, loggers, resume: bool) -> N
         label_dropout=config["label_dropout"],
         seed=config["seed"],
         config=config,
+        compiled=choose_compile(config["compile"], pick_device(config["trainer"]["accelerator"])),
     )
-
-    callbacks = [EveryNEpochs(config["grid"]["every_n_epochs"], partial(_log_grid, config, run, decoded, precision))]
-    if config["metrics"]["every_n_epochs"]:
-        callbacks.append(EveryNEpochs(config["metrics"]["every_n_epochs"], partial(_log_score, config, decoded, precision)))
-    callbacks += _standard_callbacks(config, run)
-    settings = {**config["trainer"], "precision": precision, "enable_progress_bar": _is_watched()}
-    trainer: Trainer = instantiate(settings, callbacks=callbacks, logger=loggers, default_root_dir=str(run.folder))
-    trainer.fit(module, datamodule=images, ckpt_path=run.last_checkpoint if resume else None, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+    return module, images
 
 
-def _standard_callbacks(config: dict, run: Run) -> list[Callback]:
+def standard_callbacks(config: dict, run: Run) -> list[Callback]:
+    """Lightning's callbacks of every training: averaging, clocks, curves, checkpoints."""
     averaging = [instantiate(config["ema"])] if config["ema"] else []
     keep = {"dirpath": run.checkpoints, "save_on_train_epoch_end": True, "enable_version_counter": False}
     return [
@@ -153,7 +160,7 @@ def _versions() -> dict:
     return {"python": platform.python_version(), **{package: version(package) for package in packages}}
 
 
-def _quiet_lightning() -> None:
+def quiet_lightning() -> None:
     """Say what happens in our own lines; Lightning's remarks on workers and loggers do not apply."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,9 +1,12 @@
 """`train.py`: one run, from its config to results.json; skipped if finished, resumed if interrupted."""
 
+from __future__ import annotations
+
 import math
 import sys
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
@@ -11,8 +14,10 @@ from diffusion_lab.commands.checks import check, plain
 from diffusion_lab.commands.console import command, print_figures, short
 from diffusion_lab.commands.data import decode_source, open_source
 from diffusion_lab.commands.job import attempt, once
-from diffusion_lab.data.sources import Source
 from diffusion_lab.experiments.runs import Run
+
+if TYPE_CHECKING:
+    from diffusion_lab.data.sources import Source
 
 
 def train(cfg: DictConfig, folder: str, is_multirun: bool) -> float:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from diffusion_lab.data.cache import Decoded
+from diffusion_lab.hardware import has_room
 
 
 class Batch(NamedTuple):
@@ -20,7 +21,7 @@ class Batch(NamedTuple):
 
 
 class Split(Dataset):
-    """One split of the decoded images; its batches are one gather.
+    """One split of the decoded images; its batches are one gather, on the device where the images are.
 
     Args:
         decoded: the images.
@@ -34,12 +35,17 @@ class Split(Dataset):
         self.positions = torch.from_numpy(positions)
         self.repeat = repeat
 
+    def to(self, device: torch.device) -> "Split":
+        """Move all images to `device`."""
+        self.images, self.labels, self.positions = (part.to(device) for part in (self.images, self.labels, self.positions))
+        return self
+
     def __len__(self) -> int:
         return len(self.positions) * self.repeat
 
     def __getitems__(self, indices: list[int]) -> Batch:
         index = torch.as_tensor(indices) % len(self.positions)
-        rows = self.positions[index]
+        rows = self.positions[index.to(self.positions.device)]
         return Batch(self.images[rows].permute(0, 3, 1, 2), self.labels[rows], index)
 
     def statistics(self) -> tuple[Tensor, Tensor]:
@@ -72,6 +78,14 @@ class Images(LightningDataModule):
         self.train = Split(decoded, decoded.train, repeat)
         self.held_out = Split(decoded, decoded.held_out)
 
+    def setup(self, stage: str) -> None:
+        """Put the images on a GPU that has room for them, so that no batch is waited for; else batches are pinned."""
+        device = self.trainer.strategy.root_device
+        if has_room(device, self.train.images.nbytes):
+            self.train.to(device)
+            self.held_out.images, self.held_out.labels = self.train.images, self.train.labels
+            self.held_out.to(device)
+
     def train_dataloader(self) -> DataLoader:
         # On one device too: Lightning tells this sampler the epoch, so a resumed run sees the order of an unbroken one.
         replicas, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
@@ -82,7 +96,7 @@ class Images(LightningDataModule):
 
     def _loader(self, split: Split, sampler: DistributedSampler | None) -> DataLoader:
         own = torch.Generator()  # else each new iterator takes a number from the global one
-        pin = torch.cuda.is_available()
+        pin = torch.cuda.is_available() and split.images.device.type == "cpu"
         return DataLoader(split, self.batch_size, sampler=sampler, collate_fn=_as_it_is, generator=own, pin_memory=pin)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import yaml
 from filelock import FileLock
-from omegaconf import OmegaConf
 
-# What may change without changing the experiment: names, places, and how it is watched.
-NOT_PART_OF_THE_EXPERIMENT = ("name", "logger", "grid", "objective", "data.cache_dir", "checkpoint")
+# What may change without changing the experiment: names, places, how it is watched and how it is computed.
+NOT_PART_OF_THE_EXPERIMENT = ("name", "logger", "grid", "objective", "compile", "data.cache_dir", "checkpoint")
 
 
 @dataclass(frozen=True)
@@ -143,11 +142,6 @@ def run_name(override_dirname: str) -> str:
     if len(name) > 200:
         name = f"{name[:180]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
     return name
-
-
-def register_resolvers() -> None:
-    """Make `${run_name:...}` known to Hydra's configs."""
-    OmegaConf.register_new_resolver("run_name", run_name, replace=True)
 
 
 def _write(file: Path, text: str) -> None:

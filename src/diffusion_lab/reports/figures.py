@@ -55,10 +55,10 @@ def intervals(ranking: Ranking) -> Figure:
     return _plain(figure)
 
 
-def curves(cells: list[Cell]) -> Figure | None:
-    """Held-out errors against the training step, the mean over seeds of each cell."""
+def curves(cells: list[Cell], x: str, label: str) -> Figure | None:
+    """Held-out errors against `x`, "step" or "train_seconds": the mean over seeds of each cell."""
     names = ("val/noise_loss", "val/image_loss", "val/kid")
-    drawn = {name: [(i, _mean_curve(cell, name)) for i, cell in enumerate(cells)] for name in names}
+    drawn = {name: [(i, _mean_curve(cell, name, x)) for i, cell in enumerate(cells)] for name in names}
     drawn = {name: [(i, curve) for i, curve in rows if len(curve) > 1] for name, rows in drawn.items()}
     drawn = {name: rows for name, rows in drawn.items() if rows}
     if not drawn:
@@ -66,10 +66,10 @@ def curves(cells: list[Cell]) -> Figure | None:
     figure = Figure(figsize=(9, 3.4 + 0.11 * len(cells)), dpi=130, layout="constrained")
     for axis, (name, rows) in zip(np.atleast_1d(figure.subplots(1, len(drawn))), drawn.items(), strict=True):
         for i, curve in rows:
-            marker = "." if len(curve) < 10 else None
-            axis.plot(curve.index + 1, curve, marker=marker, label=cells[i].label, **_line_style(i))
+            marker = "." if len(curve) < 20 else None
+            axis.plot(curve.index, curve, marker=marker, label=cells[i].label, **_line_style(i))
         axis.set_title(name, fontsize=9)
-        axis.set_xlabel("training step", fontsize=9)
+        axis.set_xlabel(label, fontsize=9)
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     return _plain(figure)
@@ -125,10 +125,17 @@ def _half(interval) -> float:
     return (interval.high - interval.low) / 2 if interval.n > 1 else 0.0
 
 
-def _mean_curve(cell: Cell, name: str) -> pd.Series:
-    """The mean over a cell's seeds of one curve of metrics.csv, by step."""
-    rows = [row for folder in cell.folders for row in Run(Path(folder)).curves() if name in row]
-    return pd.DataFrame([(row["step"], row[name]) for row in rows], columns=["step", name]).groupby("step")[name].mean()
+def _mean_curve(cell: Cell, name: str, x: str) -> pd.Series:
+    """The mean over a cell's seeds of one curve of metrics.csv, by `x`; empty where that is not known."""
+    points = []
+    for folder in cell.folders:
+        rows = Run(Path(folder)).curves()
+        known = [(row["step"], row[x]) for row in rows if x in row]
+        if known:
+            steps, places = zip(*known, strict=True)
+            points += [(row["step"], np.interp(row["step"], steps, places), row[name]) for row in rows if name in row]
+    mean = pd.DataFrame(points, columns=["step", "x", "y"]).groupby("step").mean()
+    return pd.Series(mean["y"].array, index=mean["x"])
 
 
 def _line_style(place: int) -> dict:

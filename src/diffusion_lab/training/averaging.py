@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import torch
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
@@ -18,9 +19,11 @@ def ema(decay: float) -> WeightAveraging:
 
 
 def _update(averaged: list[Tensor], current: list[Tensor], updates: Tensor, decay: float) -> None:
+    """Update all tensors of one device and dtype in a few kernels."""
+    if not averaged[0].is_floating_point():  # counters
+        torch._foreach_copy_(averaged, current)
+        return
     weight = 1 - ((1 + updates) / (10 + updates)).clamp(max=decay)  # a tensor: no wait for the device
-    for old, new in zip(averaged, current, strict=True):
-        if old.is_floating_point():
-            old.lerp_(new, weight.to(old.dtype))
-        else:
-            old.copy_(new)
+    change = torch._foreach_sub(current, averaged)
+    torch._foreach_mul_(change, weight)
+    torch._foreach_add_(averaged, change)

@@ -11,17 +11,33 @@ from diffusion_lab.denoiser import Denoiser
 
 
 class Throughput(Callback):
-    """Logs training images a second, over the steps between two logged ones, on the progress bar and as a curve."""
+    """Logs training images a second, over the steps between two logged ones, and with the held-out errors the seconds
+    trained so far: `train_seconds`, without validation, of all sessions of a resumed run."""
+
+    def __init__(self):
+        self.seconds = 0.0
 
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.images, self.start = 0, time.perf_counter()
+        self.last = self.start
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs, batch, batch_idx: int) -> None:
+        now = time.perf_counter()
         self.images += len(batch.pixels) * trainer.world_size
+        self.seconds += now - self.last
+        self.last = now
         if (batch_idx + 1) % trainer.log_every_n_steps == 0:
-            rate = self.images / (time.perf_counter() - self.start)
-            module.log("images_per_second", rate, prog_bar=True)
-            self.images, self.start = 0, time.perf_counter()
+            module.log("images_per_second", self.images / (now - self.start), prog_bar=True)
+            self.images, self.start = 0, now
+
+    def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        module.log("train_seconds", self.seconds)
+
+    def state_dict(self) -> dict:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.seconds = state["seconds"]
 
 
 class ProgressBar(RichProgressBar):
@@ -29,11 +45,15 @@ class ProgressBar(RichProgressBar):
 
     def __init__(self):
         super().__init__(theme=RichProgressBarTheme(metrics_format=".3g"))
+        self.shown = {}
 
     def get_metrics(self, trainer: Trainer, module: LightningModule) -> dict:
-        metrics = super().get_metrics(trainer, module)
-        names = {"train/loss_step": "loss", "images_per_second": "images/s"}
-        return {short: metrics[name] for name, short in names.items() if name in metrics}
+        # To read a figure is to wait for the device: a GPU is not to be stopped for it at each step.
+        if module.device.type == "cpu" or trainer.global_step % trainer.log_every_n_steps == 0:
+            metrics = super().get_metrics(trainer, module)
+            names = {"train/loss_step": "loss", "images_per_second": "images/s"}
+            self.shown = {short: metrics[name] for name, short in names.items() if name in metrics}
+        return self.shown
 
 
 class EpochLine(Callback):

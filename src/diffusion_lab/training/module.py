@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from diffusion_lab.data.images import Batch
 from diffusion_lab.denoiser import Denoiser
+from diffusion_lab.hardware import compile_mode
 from diffusion_lab.metrics.errors import denoising_errors
 
 
@@ -24,6 +25,7 @@ class DiffusionTraining(LightningModule):
         label_dropout: probability of hiding an image's label, so that the network also works without one.
         seed: the random numbers of epoch e depend on (seed, e) alone, so a resumed run repeats an unbroken one.
         config: plain values, carried by every checkpoint.
+        compiled: run the loss, forward and backward, through torch.compile.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class DiffusionTraining(LightningModule):
         label_dropout: float,
         seed: int,
         config: dict,
+        compiled: bool = False,
     ):
         super().__init__()
         self.denoiser = denoiser
@@ -48,22 +51,33 @@ class DiffusionTraining(LightningModule):
         self.label_dropout = label_dropout
         self.seed = seed
         self.config = config
+        self.compiled = compiled
 
     def on_train_epoch_start(self) -> None:
         torch.manual_seed(self.seed * 1_000_003 + self.current_epoch * 1009 + self.global_rank)
 
+    def on_fit_start(self) -> None:
+        if self.compiled:
+            # Not the network itself: checkpoints keep their keys, and drawing and scoring, of changing shapes, stay eager.
+            mode = compile_mode(self.device, sum(parameter.numel() for parameter in self.parameters()))
+            self.objective = torch.compile(self.objective, mode=mode, dynamic=False)
+
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        image = self.denoiser.normalise(batch.pixels)
-        hidden = torch.rand(len(image), device=self.device) < self.label_dropout
-        label = torch.where(hidden, -1, batch.label)
-        noise = torch.randn_like(image)
-        signal_rate, noise_rate = self.denoiser.rates(self.times(len(image), self.device))
+        count = len(batch.pixels)
+        hidden = torch.rand(count, device=self.device) < self.label_dropout
+        noise = torch.randn_like(batch.pixels, dtype=torch.float32)
+        loss = self.objective(batch.pixels, torch.where(hidden, -1, batch.label), noise, self.times(count, self.device))
+        self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=count)
+        return loss
+
+    def objective(self, pixels: Tensor, label: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+        """The weighted loss, a scalar, of uint8 pixels (B, C, H, W) with this noise at these diffusion times (B,)."""
+        image = self.denoiser.normalise(pixels)
+        signal_rate, noise_rate = self.denoiser.rates(time)
         output = self.denoiser.output(signal_rate * image + noise_rate * noise, signal_rate, noise_rate, label)
         target = self.denoiser.target.of(image, noise, signal_rate, noise_rate)
         losses = self.loss(output, target).flatten(1).mean(1)
-        loss = (losses * self.weighting(signal_rate.flatten(), noise_rate.flatten())).mean()
-        self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(image))
-        return loss
+        return (losses * self.weighting(signal_rate.flatten(), noise_rate.flatten())).mean()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         errors = denoising_errors(self.denoiser, *batch)

@@ -1,0 +1,52 @@
+"""How much memory a training takes, and whether that grows."""
+
+import multiprocessing
+import resource
+import sys
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from diffusion_lab.benchmarks.subject import experiment, title
+from diffusion_lab.benchmarks.timing import Figure
+from diffusion_lab.benchmarks.training import lightning_loop
+from diffusion_lab.hardware import keep_freed_memory
+
+
+class Peaks(Callback):
+    """The highest memory use of the process, in MB, after the first steps and after all."""
+
+    def __init__(self, first: int, steps: int):
+        self.first, self.steps, self.peaks = first, steps, []
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs, batch, batch_idx: int) -> None:
+        if batch_idx + 1 in (self.first, self.steps):
+            self.peaks.append(_peak())
+        trainer.should_stop = batch_idx + 1 >= self.steps
+
+
+def of_training(folder: Path, rounds: int, seconds: float, overrides: list[str], steps: int) -> list[Figure]:
+    """The peak after `steps` steps, and how much of it came after the first tenth of them; in a process of its own."""
+    config = experiment(*overrides)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        first, last = pool.apply(_train, (config, folder, steps))
+    what = f"peak of {'GPU' if torch.cuda.is_available() else 'process'} memory, {title(config)}"
+    return [
+        Figure(what, last, "MB"),
+        Figure(f"its growth from step {steps // 10} to {steps}", 100 * (last - first) / first, "%", aim="< 2"),
+    ]
+
+
+def _train(config: dict, folder: Path, steps: int) -> list[float]:
+    keep_freed_memory()
+    peaks = Peaks(steps // 10, steps)
+    lightning_loop(config, folder, peaks, batches=steps)
+    return peaks.peaks
+
+
+def _peak() -> float:
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 1e6
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6

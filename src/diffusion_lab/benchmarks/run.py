@@ -1,0 +1,67 @@
+"""`benchmark.py`: speeds of this project's parts on this machine, as a table and as benchmark.json."""
+
+import datetime
+import json
+import logging
+import tempfile
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+from rich.table import Table
+
+from diffusion_lab.commands.console import exit_on_user_error, short
+from diffusion_lab.errors import UserError
+from diffusion_lab.reports.render import wide_console
+
+log = logging.getLogger(__name__)
+
+
+def benchmark(cfg: DictConfig, folder: str) -> None:
+    """Measure the parts of `cfg.benchmark`, print their figures, and write them with the machine to benchmark.json."""
+    exit_on_user_error(_benchmark, cfg, Path(folder))
+
+
+def _benchmark(cfg: DictConfig, folder: Path) -> None:
+    parts = OmegaConf.to_container(cfg.benchmark, resolve=True)
+    unknown = set(cfg.only or ()) - set(parts)
+    if unknown:
+        raise UserError(f"only={','.join(cfg.only)}: there is no part {', '.join(sorted(unknown))}, but {', '.join(parts)}")
+    from hydra.utils import instantiate
+
+    from diffusion_lab.benchmarks.machine import describe
+    from diffusion_lab.hardware import keep_freed_memory
+
+    keep_freed_memory()
+    machine = describe()
+    figures = []
+    for name, part in parts.items():
+        if cfg.only is None or name in cfg.only:
+            log.info("measuring %s", name)
+            with tempfile.TemporaryDirectory(prefix="diffusion-lab-") as scratch:
+                figures += instantiate(part, folder=Path(scratch), rounds=cfg.rounds, seconds=cfg.seconds, _convert_="all")
+    wide_console().print(_table(figures, machine))
+    file = folder / "benchmark.json"
+    folder.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"machine": machine, "figures": [figure.as_dict() for figure in figures]}, indent=2) + "\n")
+    print(f"written to   {short(file)}")
+
+
+def _table(figures: list, machine: dict) -> Table:
+    said = ", ".join(f"{key} {_text(value)}" for key, value in machine.items() if value)
+    table = Table(title=f"{datetime.date.today()}: {said}", title_justify="left", header_style="bold")
+    for column in ("what", "measured", "against", "measured", "ratio", "aim"):
+        table.add_column(column, justify="right" if column in ("measured", "ratio") else "left")
+    for figure in figures:
+        other = "" if figure.against_value is None else f"{_number(figure.against_value)} {figure.unit}"
+        ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}"
+        value = "" if figure.value is None else f"{_number(figure.value)} {figure.unit}"
+        table.add_row(figure.what, value, figure.against, other, ratio, figure.aim)
+    return table
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _text(value) -> str:
+    return " ".join(value) if isinstance(value, list) else str(value)

@@ -1,0 +1,94 @@
+"""Each part measures what it says, on a small network and for a moment."""
+
+import time
+
+import pytest
+import torch
+
+from diffusion_lab.benchmarks import data, machine, memory, peers, profiling, sampling, training
+from diffusion_lab.benchmarks.subject import experiment
+from diffusion_lab.benchmarks.training import Turns, lightning_loop
+
+pytestmark = pytest.mark.usefixtures("within_benchmark")
+SMALL = ["network.widths=[8,8]", "batch_size=4", "sampler.steps=3", "trainer.accelerator=cpu"]
+
+
+def test_lightning_and_its_rivals_take_turns(tmp_path):
+    steps = []
+
+    def slow() -> int:
+        steps.append(1)
+        time.sleep(0.05)
+        return 4
+
+    turns = Turns({"slow": slow}, rounds=3, seconds=0.1)
+    lightning_loop(experiment(*SMALL), tmp_path, turns)
+    assert [len(rates) for rates in turns.rates.values()] == [3, 3]
+    assert turns.rates["slow"] == pytest.approx([80] * 3, rel=0.3)
+    assert len(steps) >= 3 * 2 + 1  # and once before the first round
+    assert all(0 <= wait < 1 for wait in turns.waits)
+
+
+def test_a_bare_loop_trains(tmp_path):
+    config = experiment(*SMALL)
+    work = training.bare_loop(config, tmp_path)
+    objective = work.__closure__  # the loop's own network is within it
+    modules = [cell.cell_contents for cell in objective if isinstance(cell.cell_contents, torch.nn.Module)]
+    before = [parameter.clone() for parameter in modules[0].parameters()]
+    assert work() == 4
+    assert any((old != new).any() for old, new in zip(before, modules[0].parameters(), strict=True))
+
+
+def test_training_figures(tmp_path):
+    figures = training.against_bare_loops(tmp_path, rounds=1, seconds=0.05, overrides=SMALL)
+    bare, plain, ceiling, waiting = figures
+    assert bare.ratio == pytest.approx(bare.value / bare.against_value)
+    assert plain.against == "bare loop, float32 and contiguous"
+    assert ceiling.unit == "GFLOP/s"
+    assert 0 < ceiling.ratio < 1  # a whole step is no faster than its best operator
+    assert 0 <= waiting.value < 100
+
+
+def test_sampling_and_scoring_figures(tmp_path):
+    forward = sampling.against_forward_pass(tmp_path, rounds=1, seconds=0.05, overrides=SMALL)[0]
+    assert 0.1 < forward.ratio < 1.5
+    score, again = sampling.against_extractor(tmp_path, 1, 0.05, [*SMALL, "metrics.batch_size=8"])
+    assert 0.3 < score.ratio < 1.5
+    assert again.value == 0
+
+
+def test_photographs_are_decoded_once(tmp_path):
+    epochs, decoding, again = data.pipeline(tmp_path, 1, 0.05, SMALL, photographs=6)
+    assert epochs.ratio == pytest.approx(epochs.value / epochs.against_value)
+    assert again.value > decoding.value
+
+
+def test_memory_is_that_of_a_process_of_its_own(tmp_path):
+    peak, growth = memory.of_training(tmp_path, 1, 0.05, SMALL, steps=20)
+    assert 100 < peak.value < 20_000  # MB: the libraries alone take some hundred
+    assert 0 <= growth.value < 50
+
+
+def test_the_profile_names_the_operators(tmp_path):
+    step, *operators = profiling.operators(tmp_path, 1, 0.05, SMALL, rows=1000)
+    assert any(figure.what.startswith("aten::mkldnn_convolution,") for figure in operators)
+    assert sum(figure.value for figure in operators) == pytest.approx(step.value)
+    assert sum(figure.ratio for figure in operators) == pytest.approx(1)
+
+
+def test_ceilings_are_of_this_machine(tmp_path):
+    product, convolution = machine.ceilings(tmp_path, 1, 0.05)[:2]
+    assert 1 < convolution.value < 1e6
+    assert 1 < product.value < 1e6
+    assert machine.describe()["cores"] >= 1
+
+
+@pytest.mark.parametrize(
+    ("module", "millions"), [("diffusers", 4.76), ("denoising_diffusion_pytorch", 3.85), ("tensorflow", 1.95)]
+)
+def test_peers_take_their_own_step(module, millions):
+    if module not in peers.installed():
+        pytest.skip(f"{module} is not installed: pip install '.[peers]'")
+    work, parameters = peers.installed()[module](64, 1, torch.device("cpu"))
+    assert parameters / 1e6 == pytest.approx(millions, abs=0.01)
+    assert work() == 1
