@@ -43,6 +43,10 @@ def pick_device(accelerator: str) -> torch.device:
 def choose_compile(requested: bool | str, device: torch.device) -> bool:
     """Whether training goes through torch.compile: `requested`, or for "auto" where there are a GPU and a C++ compiler.
 
+    Not on a CPU: three quarters of a step are convolutions, the same oneDNN calls either way, and what fusing the rest
+    wins is lost to copies between layouts. Measured with AVX2: 0.99 of eager's images a second on digits and 0.96 at
+    64 px, after compiling for over a minute.
+
     Raises:
         UserError: `requested` is True, and there is no compiler.
     """

@@ -4,13 +4,17 @@ import datetime
 import json
 import logging
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
+from rich import box
+from rich.console import Console
 from rich.table import Table
 
 from diffusion_lab.commands.console import exit_on_user_error, short
 from diffusion_lab.errors import UserError
+from diffusion_lab.experiments.runs import Run
 from diffusion_lab.reports.render import wide_console
 
 log = logging.getLogger(__name__)
@@ -18,7 +22,10 @@ log = logging.getLogger(__name__)
 
 def benchmark(cfg: DictConfig, folder: str) -> None:
     """Measure the parts of `cfg.benchmark`, print their figures, and write them with the machine to benchmark.json."""
-    exit_on_user_error(_benchmark, cfg, Path(folder))
+    try:
+        exit_on_user_error(_benchmark, cfg, Path(folder))
+    finally:
+        Run(Path(folder)).remove_if_empty()
 
 
 def _benchmark(cfg: DictConfig, folder: Path) -> None:
@@ -32,23 +39,31 @@ def _benchmark(cfg: DictConfig, folder: Path) -> None:
     from diffusion_lab.hardware import keep_freed_memory
 
     keep_freed_memory()
-    machine = describe()
+    machine = {"date": str(datetime.date.today()), **describe()}
     figures = []
-    for name, part in parts.items():
-        if cfg.only is None or name in cfg.only:
-            log.info("measuring %s", name)
-            with tempfile.TemporaryDirectory(prefix="diffusion-lab-") as scratch:
-                figures += instantiate(part, folder=Path(scratch), rounds=cfg.rounds, seconds=cfg.seconds, _convert_="all")
+    for name in cfg.only or parts:
+        log.info("measuring %s", name)
+        with tempfile.TemporaryDirectory(prefix="diffusion-lab-") as scratch:
+            part = instantiate(parts[name], folder=Path(scratch), rounds=cfg.rounds, seconds=cfg.seconds, _convert_="all")
+        figures += part
+        _write(folder, machine, figures)  # after each part: a later one may be given up
     wide_console().print(_table(figures, machine))
-    file = folder / "benchmark.json"
+    print(f"written to   {short(folder)}/benchmark.json, .md")
+
+
+def _write(folder: Path, machine: dict, figures: list) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps({"machine": machine, "figures": [figure.as_dict() for figure in figures]}, indent=2) + "\n")
-    print(f"written to   {short(file)}")
+    values = {"machine": machine, "figures": [asdict(figure) for figure in figures]}
+    (folder / "benchmark.json").write_text(json.dumps(values, indent=2) + "\n")
+    with (folder / "benchmark.md").open("w") as file:
+        Console(file=file, width=250).print(_table(figures, machine, box.MARKDOWN))
 
 
-def _table(figures: list, machine: dict) -> Table:
-    said = ", ".join(f"{key} {_text(value)}" for key, value in machine.items() if value)
-    table = Table(title=f"{datetime.date.today()}: {said}", title_justify="left", header_style="bold")
+def _table(figures: list, machine: dict, form: box.Box = box.HEAVY_HEAD) -> Table:
+    said = ", ".join(
+        f"{key} {' '.join(value) if isinstance(value, list) else value}" for key, value in machine.items() if value
+    )
+    table = Table(title=said, title_justify="left", header_style="bold", box=form)
     for column in ("what", "measured", "against", "measured", "ratio", "aim"):
         table.add_column(column, justify="right" if column in ("measured", "ratio") else "left")
     for figure in figures:
@@ -61,7 +76,3 @@ def _table(figures: list, machine: dict) -> Table:
 
 def _number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-
-
-def _text(value) -> str:
-    return " ".join(value) if isinstance(value, list) else str(value)

@@ -3,7 +3,7 @@
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 
@@ -25,9 +25,6 @@ class Figure:
     against_value: float | None = None
     ratio: float | None = None
     aim: str = ""
-
-    def as_dict(self) -> dict:
-        return asdict(self)
 
 
 def rate(work: Work, seconds: float) -> float:

@@ -69,6 +69,7 @@ def curves(cells: list[Cell], x: str, label: str) -> Figure | None:
             marker = "." if len(curve) < 20 else None
             axis.plot(curve.index, curve, marker=marker, label=cells[i].label, **_line_style(i))
         axis.set_title(name, fontsize=9)
+        axis.set_xlim(left=0)
         axis.set_xlabel(label, fontsize=9)
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
