@@ -28,6 +28,16 @@ def choose_precision(requested: str, device: torch.device) -> str:
     return "bf16-mixed" if fast else "32-true"
 
 
+def memory_format(device: torch.device) -> torch.memory_format:
+    """The layout in which convolutions train fastest: channels_last, but not in float32 on a CPU.
+
+    Measured with AVX2: the reference U-Net at 64 px trains 1.12 times as fast in contiguous memory; the other networks,
+    whose layer normalisation wants channels_last, bring their images into that themselves, and lose nothing.
+    """
+    float32 = device.type == "cpu" and choose_precision("auto", device) == "32-true"
+    return torch.contiguous_format if float32 else torch.channels_last
+
+
 def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager:
     """The autocast context of a Lightning precision name, reusable."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16-mixed")

@@ -64,8 +64,9 @@ def test_photographs_are_decoded_once(tmp_path):
 
 
 def test_memory_is_that_of_a_process_of_its_own(tmp_path):
+    much = torch.ones(2**29)  # 2 GB, here
     peak, growth = memory.of_training(tmp_path, 1, 0.05, SMALL, steps=20)
-    assert 100 < peak.value < 20_000  # MB: the libraries alone take some hundred
+    assert much.nbytes / 1e6 > peak.value > 100  # MB: the libraries alone take some hundred
     assert 0 <= growth.value < 50
 
 

@@ -19,6 +19,22 @@ def test_starts_as_zero_and_passes_through_four_pixels():
     assert sizes == [(2, 128, 4, 4)]
 
 
+def test_gives_the_same_in_either_memory_layout():
+    torch.manual_seed(0)
+    network, noisy, level = ReferenceUNet(image_size=16), torch.randn(2, 3, 16, 16), torch.rand(2)
+    torch.nn.init.normal_(network.out.weight)
+    layouts = []
+    network.stem.register_forward_hook(
+        lambda module, inputs, output: layouts.append(inputs[0].is_contiguous(memory_format=torch.channels_last))
+    )
+    contiguous = network.to(memory_format=torch.contiguous_format)(
+        noisy.contiguous(memory_format=torch.channels_last), level
+    )
+    channels_last = network.to(memory_format=torch.channels_last)(noisy, level)
+    assert layouts == [False, True]
+    torch.testing.assert_close(contiguous, channels_last, rtol=1e-3, atol=1e-4)
+
+
 def test_embedding_is_sines_then_cosines_of_16_frequencies_from_1_to_1000():
     embedded = ReferenceUNet().embedding(torch.tensor([0.25]))[0]
     frequencies = [1000 ** (i / 15) for i in range(16)]

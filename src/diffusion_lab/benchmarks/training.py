@@ -1,11 +1,13 @@
 """Training: Lightning's loop, as train.py runs it, against bare loops that take turns with it."""
 
 import statistics
+from functools import partial
 from pathlib import Path
 
 import torch
 from hydra.utils import instantiate
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.optim.swa_utils import AveragedModel
 
 from diffusion_lab.benchmarks import peers
 from diffusion_lab.benchmarks.machine import convolution
@@ -16,6 +18,7 @@ from diffusion_lab.data.images import Batch
 from diffusion_lab.experiments import tracking
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.hardware import autocast, choose_precision, pick_device
+from diffusion_lab.training.averaging import update
 
 WARM_UP = 3  # steps that are not measured
 
@@ -83,7 +86,7 @@ def lightning_loop(config: dict, folder: Path, callback: Callback, batches: int 
 
 
 def bare_loop(config: dict, folder: Path, plain: bool = False) -> Work:
-    """The same step without Lightning, on one batch: objective, backward, optimizer.
+    """The same step without Lightning, on one batch: objective, backward, optimizer, average of the weights.
 
     Args:
         plain: in float32 and contiguous memory, as most programs do it, whatever is best here.
@@ -97,8 +100,10 @@ def bare_loop(config: dict, folder: Path, plain: bool = False) -> Work:
     elif module.compiled:
         module.on_fit_start()
     optimizer = module.optimizer(module.denoiser.parameters())
+    ema = config["ema"] and partial(update, decay=config["ema"]["decay"])
+    average = AveragedModel(module, use_buffers=True, multi_avg_fn=ema) if ema else None
     pixels, label, _ = images.train.__getitems__(range(config["batch_size"]))
-    pixels = pixels.to(device).contiguous(memory_format=torch.contiguous_format if plain else torch.channels_last)
+    pixels = pixels.to(device).contiguous() if plain else pixels.to(device)
     label = label.to(device)
     context = autocast(precision, device)
 
@@ -109,6 +114,8 @@ def bare_loop(config: dict, folder: Path, plain: bool = False) -> Work:
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
+        if average:
+            average.update_parameters(module)
         return len(pixels)
 
     return work

@@ -10,7 +10,6 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
-import torch
 from hydra.utils import instantiate
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, Timer
@@ -23,7 +22,7 @@ from diffusion_lab.data.images import Images, Split
 from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.experiments import pictures, tracking
 from diffusion_lab.experiments.runs import Run
-from diffusion_lab.hardware import choose_compile, choose_precision, keep_freed_memory, pick_device
+from diffusion_lab.hardware import choose_compile, choose_precision, keep_freed_memory, memory_format, pick_device
 from diffusion_lab.training.callbacks import EpochLine, EveryNEpochs, ProgressBar, Throughput
 from diffusion_lab.training.module import DiffusionTraining
 
@@ -83,16 +82,17 @@ def _train(config, run, network, decoded, precision, loggers, resume: bool) -> N
 def training_parts(config: dict, network: nn.Module, decoded: Decoded) -> tuple[DiffusionTraining, Images]:
     """What Lightning trains, and on what."""
     images = Images(decoded, config["batch_size"], config["data"]["repeat"], config["data"]["flip"], config["seed"])
+    device = pick_device(config["trainer"]["accelerator"])
     denoiser = Denoiser(
         network, instantiate(config["schedule"]), instantiate(config["target"]), *images.train.statistics()
-    ).to(memory_format=torch.channels_last)
+    ).to(memory_format=memory_format(device))
     module = DiffusionTraining(
         denoiser,
         *(instantiate(config[part]) for part in ("loss", "weighting", "times", "optimizer", "learning_rate")),
         label_dropout=config["label_dropout"],
         seed=config["seed"],
         config=config,
-        compiled=choose_compile(config["compile"], pick_device(config["trainer"]["accelerator"])),
+        compiled=choose_compile(config["compile"], device),
     )
     return module, images
 

@@ -68,8 +68,11 @@ class ReferenceUNet(nn.Module):
 
     def forward(self, noisy: Tensor, level: Tensor, label: Tensor | None = None) -> Tensor:
         """noisy (B, C, H, W), level (B,) in [0, 1]; returns (B, C, H, W)."""
+        weight = self.middle[0].conv1.weight  # module.to(memory_format=...) decides for the images too
+        channels_last = weight.is_contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if channels_last else torch.contiguous_format
         spread = self.embedding(level)[:, :, None, None].expand(-1, -1, *noisy.shape[2:])
-        x = torch.cat([self.stem(noisy), spread.to(memory_format=torch.channels_last)], dim=1)
+        x = torch.cat([self.stem(noisy.contiguous(memory_format=layout)), spread.contiguous(memory_format=layout)], dim=1)
         skips = []
         for blocks in self.down:
             for block in blocks:

@@ -15,11 +15,11 @@ def ema(decay: float) -> WeightAveraging:
     Args:
         decay: what the average keeps of itself at each step, once warm; in [0, 1).
     """
-    return WeightAveraging(multi_avg_fn=partial(_update, decay=decay))
+    return WeightAveraging(multi_avg_fn=partial(update, decay=decay))
 
 
-def _update(averaged: list[Tensor], current: list[Tensor], updates: Tensor, decay: float) -> None:
-    """Update all tensors of one device and dtype in a few kernels."""
+def update(averaged: list[Tensor], current: list[Tensor], updates: Tensor, decay: float) -> None:
+    """Move the averages of all tensors of one device and dtype, after `updates` earlier moves, in a few kernels."""
     if not averaged[0].is_floating_point():  # counters
         torch._foreach_copy_(averaged, current)
         return
