@@ -8,7 +8,6 @@ from hydra.utils import get_object, instantiate
 
 from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.errors import UserError
-from diffusion_lab.hardware import memory_format, pick_device
 
 PREFIX = "denoiser."  # of the Denoiser's weights within the LightningModule's
 
@@ -60,7 +59,7 @@ def build_denoiser(checkpoint: dict, trusted: tuple[str, ...] | None = ("diffusi
         denoiser.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError("the checkpoint's weights do not fit the network its config names") from error
-    return denoiser.to(memory_format=memory_format(pick_device("auto"))).eval()
+    return denoiser.to(memory_format=torch.channels_last).eval()
 
 
 def has_averaged_weights(checkpoint: dict) -> bool:

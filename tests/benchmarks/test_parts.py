@@ -8,6 +8,7 @@ import torch
 from diffusion_lab.benchmarks import data, machine, memory, peers, profiling, sampling, training
 from diffusion_lab.benchmarks.subject import experiment
 from diffusion_lab.benchmarks.training import Turns, lightning_loop
+from diffusion_lab.commands.fit import training_parts
 
 pytestmark = pytest.mark.usefixtures("within_benchmark")
 SMALL = ["network.widths=[8,8]", "batch_size=4", "sampler.steps=3", "trainer.accelerator=cpu"]
@@ -29,14 +30,14 @@ def test_lightning_and_its_rivals_take_turns(tmp_path):
     assert all(0 <= wait < 1 for wait in turns.waits)
 
 
-def test_a_bare_loop_trains(tmp_path):
-    config = experiment(*SMALL)
-    work = training.bare_loop(config, tmp_path)
-    objective = work.__closure__  # the loop's own network is within it
-    modules = [cell.cell_contents for cell in objective if isinstance(cell.cell_contents, torch.nn.Module)]
-    before = [parameter.clone() for parameter in modules[0].parameters()]
+def test_a_bare_loop_trains(tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(training, "training_parts", lambda *parts: made.append(training_parts(*parts)) or made[-1])
+    work = training.bare_loop(experiment(*SMALL), tmp_path)
+    network = made[0][0].denoiser.network
+    before = [parameter.clone() for parameter in network.parameters()]
     assert work() == 4
-    assert any((old != new).any() for old, new in zip(before, modules[0].parameters(), strict=True))
+    assert any((old != new).any() for old, new in zip(before, network.parameters(), strict=True))
 
 
 def test_training_figures(tmp_path):

@@ -21,7 +21,7 @@ def against_forward_pass(folder: Path, rounds: int, seconds: float, overrides: l
     device = pick_device(config["trainer"]["accelerator"])
     count, steps = config["batch_size"], config["sampler"]["steps"]
     images = random_images(config, folder, count)
-    denoiser = training_parts(config, network_of(config), images)[0].denoiser.to(device)
+    denoiser = training_parts(config, network_of(config), images)[0].denoiser.to(device, memory_format=torch.channels_last)
     sampler, context = instantiate(config["sampler"]), autocast(choose_precision("auto", device), device)
     label = torch.zeros(count, dtype=torch.int64)
 

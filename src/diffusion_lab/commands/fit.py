@@ -22,7 +22,7 @@ from diffusion_lab.data.images import Images, Split
 from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.experiments import pictures, tracking
 from diffusion_lab.experiments.runs import Run
-from diffusion_lab.hardware import choose_compile, choose_precision, keep_freed_memory, memory_format, pick_device
+from diffusion_lab.hardware import choose_compile, choose_precision, keep_freed_memory, pick_device, training_layout
 from diffusion_lab.training.callbacks import EpochLine, EveryNEpochs, ProgressBar, Throughput
 from diffusion_lab.training.module import DiffusionTraining
 
@@ -85,7 +85,7 @@ def training_parts(config: dict, network: nn.Module, decoded: Decoded) -> tuple[
     device = pick_device(config["trainer"]["accelerator"])
     denoiser = Denoiser(
         network, instantiate(config["schedule"]), instantiate(config["target"]), *images.train.statistics()
-    ).to(memory_format=memory_format(device))
+    ).to(memory_format=training_layout(device))
     module = DiffusionTraining(
         denoiser,
         *(instantiate(config[part]) for part in ("loss", "weighting", "times", "optimizer", "learning_rate")),
