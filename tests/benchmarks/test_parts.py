@@ -30,6 +30,12 @@ def test_lightning_and_its_rivals_take_turns(tmp_path):
     assert all(0 <= wait < 1 for wait in turns.waits)
 
 
+def test_nothing_is_said_of_the_training_itself_also_on_a_terminal(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    lightning_loop(experiment(*SMALL), tmp_path, Turns({}, rounds=1, seconds=0.05))
+    assert "epoch" not in capsys.readouterr().out
+
+
 def test_a_bare_loop_trains(tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(training, "training_parts", lambda *parts: made.append(training_parts(*parts)) or made[-1])

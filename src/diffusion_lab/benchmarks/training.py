@@ -19,6 +19,7 @@ from diffusion_lab.experiments import tracking
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.hardware import autocast, choose_precision, pick_device
 from diffusion_lab.training.averaging import update
+from diffusion_lab.training.callbacks import EpochLine, ProgressBar
 
 WARM_UP = 3  # steps that are not measured
 
@@ -79,7 +80,8 @@ def lightning_loop(config: dict, folder: Path, callback: Callback, batches: int 
     precision = choose_precision(config["trainer"]["precision"], pick_device(config["trainer"]["accelerator"]))
     changed = {"precision": precision, "limit_val_batches": 0, "max_epochs": 1, "enable_progress_bar": False}
     run = Run(folder)
-    callbacks = [*standard_callbacks({**config, "monitor": "train/loss"}, run), callback]
+    standard = standard_callbacks({**config, "monitor": "train/loss"}, run)
+    callbacks = [*(part for part in standard if not isinstance(part, EpochLine | ProgressBar)), callback]  # says nothing
     logger = tracking.metrics_csv(run)
     trainer: Trainer = instantiate({**config["trainer"], **changed}, callbacks=callbacks, logger=logger)
     trainer.fit(module, datamodule=images)
