@@ -9,6 +9,7 @@ from hydra.utils import get_object, instantiate
 from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.errors import UserError
 
+PARTS = ("network", "schedule", "target", "level")  # of a config, in the order in which a Denoiser takes them
 PREFIX = "denoiser."  # of the Denoiser's weights within the LightningModule's
 
 
@@ -28,6 +29,8 @@ def load_checkpoint(path: str | Path) -> dict:
         raise UserError(f"checkpoint={path} cannot be read: it is truncated or no checkpoint at all") from error
     if not isinstance(checkpoint, dict) or not {"config", "state_dict"} <= checkpoint.keys():
         raise UserError(f"checkpoint={path} was not written by diffusion-lab's train.py (it has no config inside)")
+    if not set(PARTS) <= checkpoint["config"].keys():
+        raise UserError(f"checkpoint={path} is of an older diffusion-lab, whose config names other parts: train it again")
     return checkpoint
 
 
@@ -43,16 +46,10 @@ def build_denoiser(checkpoint: dict, trusted: tuple[str, ...] | None = ("diffusi
     """
     config = checkpoint["config"]
     if trusted is not None:
-        for group in ("network", "schedule", "target", "data", "sampler", "metrics"):
+        for group in (*PARTS, "data", "sampler", "metrics"):
             _refuse_strangers(config[group], trusted)
     channels = config["data"]["channels"]
-    denoiser = Denoiser(
-        instantiate(config["network"]),
-        instantiate(config["schedule"]),
-        instantiate(config["target"]),
-        torch.zeros(channels),
-        torch.ones(channels),
-    )
+    denoiser = Denoiser(*(instantiate(config[part]) for part in PARTS), torch.zeros(channels), torch.ones(channels))
     weights = checkpoint["state_dict"]
     weights = {key.removeprefix(PREFIX): value for key, value in weights.items() if key.startswith(PREFIX)}
     try:

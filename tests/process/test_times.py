@@ -1,6 +1,10 @@
+import math
+
+import pytest
 import torch
 
-from diffusion_lab.process.times import stratified, uniform
+from diffusion_lab.process.schedules import Cosine, Edm, log_snr
+from diffusion_lab.process.times import log_normal, logit_normal, stratified, uniform
 
 CPU = torch.device("cpu")
 
@@ -18,3 +22,22 @@ def test_stratified_lowers_the_variance_of_a_mean():
     for values in means.values():
         assert abs(values.mean().item() - 1 / 3) < 0.01  # the same density: E[t^2] = 1/3
     assert means[stratified].var() < means[uniform].var() / 100
+
+
+def test_logit_normal_has_its_mean_and_deviation_and_both_tails():
+    torch.manual_seed(0)
+    logits = torch.logit(logit_normal(10_000, CPU, mean=0.5, std=0.8).double())
+    assert logits.mean().item() == pytest.approx(0.5, abs=0.01)
+    assert logits.std().item() == pytest.approx(0.8, abs=0.01)
+    assert (logits < 0.5 - 2 * 0.8).double().mean().item() == pytest.approx(0.0228, abs=0.001)
+
+
+@pytest.mark.parametrize("schedule", [Edm(), Cosine(0.99999, 0.001)], ids=["edm", "cosine"])
+def test_log_normal_is_normal_in_log_sigma_whatever_the_schedule(schedule):
+    torch.manual_seed(0)
+    times = log_normal(20_000, CPU, schedule, mean=-1.2, std=1.2)
+    assert times.dtype == torch.float32
+    log_sigma = -log_snr(*schedule(times.double())) / 2
+    assert log_sigma.mean().item() == pytest.approx(-1.2, abs=0.01)
+    assert log_sigma.std().item() == pytest.approx(1.2, abs=0.02)
+    assert log_sigma.max().item() <= math.log(1000) + 1e-3

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_lab.denoiser import Denoiser
+from diffusion_lab.process.levels import signal_power
 from diffusion_lab.process.targets import Image
 
 
@@ -21,6 +22,35 @@ class IdealNetwork(nn.Module):
         return (weights @ self.images.flatten(1)).view_as(noisy)
 
 
+class MixtureNetwork(nn.Module):
+    """The best image estimate for pixels of a mixture of Gaussians: weights, means and standard deviations (K,)."""
+
+    def __init__(self, weights: Tensor, means: Tensor, stds: Tensor):
+        super().__init__()
+        self.weights, self.means, self.stds = weights, means, stds
+
+    def forward(self, noisy: Tensor, level: Tensor, label=None) -> Tensor:
+        signal_rate, noise_power = level.sqrt().view(-1, 1, 1, 1, 1), 1 - level.view(-1, 1, 1, 1, 1)
+        variances = signal_rate**2 * self.stds**2 + noise_power
+        gaps = noisy[..., None] - signal_rate * self.means
+        shares = (self.weights.log() - variances.log() / 2 - gaps**2 / variances / 2).softmax(-1)
+        return (shares * (self.means + signal_rate * self.stds**2 / variances * gaps)).sum(-1)
+
+
+class CorrelatedNetwork(nn.Module):
+    """The best image estimate for images (1, 1, D) drawn from N(mean (D,), covariance (D, D))."""
+
+    def __init__(self, mean: Tensor, covariance: Tensor):
+        super().__init__()
+        self.mean, self.covariance = mean, covariance
+
+    def forward(self, noisy: Tensor, level: Tensor, label=None) -> Tensor:
+        power = level[0]  # samplers show a batch one level
+        marginal = power * self.covariance + (1 - power) * torch.eye(len(self.mean), dtype=noisy.dtype)
+        gain = power.sqrt() * self.covariance @ torch.linalg.inv(marginal)
+        return self.mean + (noisy - power.sqrt() * self.mean) @ gain.T
+
+
 class GaussianNetwork(nn.Module):
     """The best image estimate for pixels drawn from N(mean, std^2) (shown the signal power)."""
 
@@ -36,4 +66,4 @@ class GaussianNetwork(nn.Module):
 
 def ideal_denoiser(network: nn.Module, schedule: nn.Module) -> Denoiser:
     channels = 1
-    return Denoiser(network, schedule, Image(), torch.zeros(channels), torch.ones(channels))
+    return Denoiser(network, schedule, Image(), signal_power, torch.zeros(channels), torch.ones(channels))

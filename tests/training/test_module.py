@@ -4,6 +4,7 @@ import torch
 from diffusion_lab.data.images import Batch
 from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.networks.unet import UNet
+from diffusion_lab.process.levels import noise_power
 from diffusion_lab.process.schedules import Cosine
 from diffusion_lab.process.targets import Noise
 from diffusion_lab.process.times import uniform
@@ -56,9 +57,13 @@ def test_compiled_and_eager_training_agree_and_share_their_checkpoints(device):
     for compiled in (False, True):
         torch.manual_seed(0)
         network = UNet(1, 8, widths=(8, 8), heads=(0, 1))
-        denoiser = Denoiser(network, Cosine(), Noise(), torch.zeros(1), torch.ones(1)).to(memory_format=torch.channels_last)
+        denoiser = Denoiser(network, Cosine(), Noise(), noise_power, torch.zeros(1), torch.ones(1)).to(
+            memory_format=torch.channels_last
+        )
         mse = torch.nn.MSELoss(reduction="none")
-        module = DiffusionTraining(denoiser, mse, equal_weights, uniform, None, None, 0.0, 0, {}, compiled).to(device)
+        module = DiffusionTraining(denoiser, mse, equal_weights, uniform, None, None, 0.0, 0, {}, compiled=compiled).to(
+            device
+        )
         module.log = lambda *args, **kwargs: None
         module.on_fit_start()
         losses = []

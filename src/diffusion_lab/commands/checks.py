@@ -25,6 +25,8 @@ CHOICES = {
     "logger.mode": ("offline", "online", "disabled"),
     "data.channels": (1, 3, 4),
     "compile": ("auto", True, False),
+    "sampler.variance": ("small", "large", "learned"),
+    "sampler.order": (1, 2, 3),
     "objective": ("kid", "fid", "noise_loss", "image_loss"),
 }
 

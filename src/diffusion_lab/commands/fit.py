@@ -10,10 +10,11 @@ from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
 from hydra.utils import instantiate
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, Timer
-from torch import nn
+from torch import Tensor, nn
 
 from diffusion_lab.checkpoints import build_denoiser, has_averaged_weights, load_checkpoint
 from diffusion_lab.commands.score import class_labels, draw_grid, score
@@ -83,18 +84,28 @@ def training_parts(config: dict, network: nn.Module, decoded: Decoded) -> tuple[
     """What Lightning trains, and on what."""
     images = Images(decoded, config["batch_size"], config["data"]["repeat"], config["data"]["flip"], config["seed"])
     device = pick_device(config["trainer"]["accelerator"])
-    denoiser = Denoiser(
-        network, instantiate(config["schedule"]), instantiate(config["target"]), *images.train.statistics()
-    ).to(memory_format=training_layout(device))
+    parts = (instantiate(config[part]) for part in ("schedule", "target", "level"))
+    denoiser = Denoiser(network, *parts, *_normalisation(config, images)).to(memory_format=training_layout(device))
     module = DiffusionTraining(
         denoiser,
         *(instantiate(config[part]) for part in ("loss", "weighting", "times", "optimizer", "learning_rate")),
         label_dropout=config["label_dropout"],
         seed=config["seed"],
         config=config,
+        vlb_weight=config["variance"]["vlb_weight"],
+        vlb_steps=config["variance"]["steps"],
         compiled=choose_compile(config["compile"], device),
     )
     return module, images
+
+
+def _normalisation(config: dict, images: Images) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel, as `pixels` says or as measured."""
+    mean, std = config["pixels"]["mean"], config["pixels"]["std"]
+    if mean is None:
+        return images.train.statistics()
+    ones = torch.ones(config["data"]["channels"])
+    return mean * ones, std * ones
 
 
 def standard_callbacks(config: dict, run: Run) -> list[Callback]:

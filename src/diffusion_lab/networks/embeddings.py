@@ -1,4 +1,4 @@
-"""How a number becomes a vector that a network can use."""
+"""How a number or a class becomes a vector that a network can use."""
 
 import math
 
@@ -21,3 +21,32 @@ class Sinusoid(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         angles = x.float()[:, None] * self.angular
         return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+class ClassEmbedding(nn.Embedding):
+    """A learned vector for each class and, in the last row, one for "no label" (Ho and Salimans 2022, arXiv:2207.12598).
+
+    Maps label (B,) int64, below 0 for none, to (B, width). A label of None stands for a batch without any; `like`, any
+    tensor (B, ...), says how many those are and where.
+    """
+
+    def __init__(self, num_classes: int, width: int):
+        super().__init__(num_classes + 1, width)
+
+    def forward(self, label: Tensor | None, like: Tensor) -> Tensor:
+        return super().forward(class_rows(label, like, none=self.num_embeddings - 1))
+
+
+def class_rows(label: Tensor | None, like: Tensor, none: int) -> Tensor:
+    """Row (B,) int64 of each label in a table whose row `none` means "no label"; see ClassEmbedding."""
+    if label is None:
+        return torch.full((len(like),), none, device=like.device)
+    return torch.where(label < 0, none, label)
+
+
+def thousand_steps(width: int) -> Sinusoid:
+    """The papers' embedding of the steps 0 to 1000 (Ho et al. 2020, arXiv:2006.11239), for a level in [0, 1] in their place.
+
+    Maps (B,) to (B, width), width even: sines, then cosines, of angles up to 0.1 ... 1000 radians.
+    """
+    return Sinusoid(width // 2, 0.1 / (2 * math.pi), 1000 / (2 * math.pi))

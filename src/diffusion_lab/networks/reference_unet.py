@@ -31,12 +31,18 @@ class ReferenceUNet(nn.Module):
     Args:
         channels: of the images.
         image_size: height and width in pixels, divisible by 2 ** len(widths).
+        outputs: images put out for each one put in; 2 with a learned variance.
         widths: channels at each resolution; the resolution halves after each.
         blocks: residual blocks a level.
     """
 
     def __init__(
-        self, channels: int = 3, image_size: int = 64, widths: tuple[int, ...] = (32, 64, 96, 128), blocks: int = 2
+        self,
+        channels: int = 3,
+        image_size: int = 64,
+        outputs: int = 1,
+        widths: tuple[int, ...] = (32, 64, 96, 128),
+        blocks: int = 2,
     ):
         super().__init__()
         factor = 2 ** len(widths)
@@ -62,12 +68,12 @@ class ReferenceUNet(nn.Module):
                 level.append(ResidualBlock(x + skips.pop(), width))
                 x = width
             self.up.append(level)
-        self.out = nn.Conv2d(x, channels, 1)
+        self.out = nn.Conv2d(x, channels * outputs, 1)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
     def forward(self, noisy: Tensor, level: Tensor, label: Tensor | None = None) -> Tensor:
-        """noisy (B, C, H, W), level (B,) in [0, 1]; returns (B, C, H, W)."""
+        """noisy (B, C, H, W), level (B,) in [0, 1]; returns (B, C * outputs, H, W)."""
         weight = self.middle[0].conv1.weight  # module.to(memory_format=...) decides for the images too
         channels_last = weight.is_contiguous(memory_format=torch.channels_last)
         layout = torch.channels_last if channels_last else torch.contiguous_format

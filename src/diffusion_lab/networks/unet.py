@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion_lab.errors import UserError
-from diffusion_lab.networks.embeddings import Sinusoid
+from diffusion_lab.networks.embeddings import ClassEmbedding, Sinusoid
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -76,6 +76,7 @@ class UNet(nn.Module):
         channels: of the images.
         image_size: height and width in pixels, divisible by patch * 2 ** (len(widths) - 1).
         num_classes: of the labels; 0 for a network without labels.
+        outputs: images put out for each one put in; 2 with a learned variance.
         widths: channels at each resolution, from fine to coarse.
         blocks: residual blocks a level, on the way down and on the way up.
         heads: attention heads at each resolution, 0 for none.
@@ -89,6 +90,7 @@ class UNet(nn.Module):
         channels: int,
         image_size: int,
         num_classes: int = 0,
+        outputs: int = 1,
         widths: tuple[int, ...] = (64, 64),
         blocks: int = 1,
         heads: tuple[int, ...] = (0, 2),
@@ -104,7 +106,7 @@ class UNet(nn.Module):
         self.level = nn.Sequential(
             Sinusoid(16, 1.0, highest_frequency), nn.Linear(32, condition), nn.SiLU(), nn.Linear(condition, condition)
         )
-        self.classes = nn.Embedding(num_classes + 1, condition) if num_classes else None  # the last: no label
+        self.classes = ClassEmbedding(num_classes, condition) if num_classes else None
         self.stem = nn.Conv2d(channels * patch**2, widths[0], 3, padding=1)
         x, skips = widths[0], []
         self.down, self.middle, self.up = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
@@ -121,11 +123,17 @@ class UNet(nn.Module):
                 self.up[-1].append(Block(x + skips.pop(), width, condition, level_heads))
                 x = width
         self.norm = ChannelNorm(x)
-        self.out = zeroed(nn.Conv2d(x, channels * patch**2, 3, padding=1))
+        self.out = zeroed(nn.Conv2d(x, channels * outputs * patch**2, 3, padding=1))
 
     def forward(self, noisy: Tensor, level: Tensor, label: Tensor | None = None) -> Tensor:
-        """noisy (B, C, H, W), level (B,) in [0, 1], label (B,) int64 with -1 for none, or None; returns (B, C, H, W)."""
-        condition = F.silu(self._condition(level, label))
+        """noisy (B, C, H, W), level (B,) in [0, 1], label (B,) int64 with -1 for none, or None.
+
+        Returns (B, C * outputs, H, W), the first image first.
+        """
+        condition = self.level(level)
+        if self.classes is not None:
+            condition = condition + self.classes(label, level)
+        condition = F.silu(condition)
         x = F.pixel_unshuffle(noisy, self.patch).contiguous(memory_format=torch.channels_last)
         x, skips = self.stem(x), []
         for i, blocks in enumerate(self.down):
@@ -139,14 +147,6 @@ class UNet(nn.Module):
             for block in blocks:
                 x = block(torch.cat([x, skips.pop()], dim=1), condition)
         return F.pixel_shuffle(self.out(F.silu(self.norm(x))), self.patch)
-
-    def _condition(self, level: Tensor, label: Tensor | None) -> Tensor:
-        condition = self.level(level)
-        if self.classes is None:
-            return condition
-        none = self.classes.num_embeddings - 1
-        label = torch.full(level.shape, none, device=level.device) if label is None else torch.where(label < 0, none, label)
-        return condition + self.classes(label)
 
 
 def zeroed(layer: nn.Module) -> nn.Module:

@@ -1,13 +1,37 @@
-"""Noise schedules: diffusion time in [0, 1] to the rates of `noisy = signal_rate * image + noise_rate * noise`.
+"""Noise schedules in closed form: time in [0, 1] to the rates of `noisy = signal_rate * image + noise_rate * noise`.
 
-Every schedule is a module that maps time (B,) to (signal_rate, noise_rate), each (B,), with
-signal_rate ** 2 + noise_rate ** 2 = 1 (variance preserving). Time 0 is the clean end, time 1 pure noise.
+Every schedule is a module that maps time (B,) to (signal_rate, noise_rate), each (B,). Time 0 is the clean end, time 1
+the noisy one, and at both both rates are above 0. Most preserve variance, signal_rate ** 2 + noise_rate ** 2 = 1; `Flow`
+and `Edm` do not. See `discrete.py` for DDPM's steps and `learned.py` for a schedule that training finds.
 """
 
 import math
 
 import torch
 from torch import Tensor, nn
+
+
+def log_snr(signal_rate: Tensor, noise_rate: Tensor) -> Tensor:
+    """log(signal_rate ** 2 / noise_rate ** 2), the log-signal-to-noise ratio."""
+    return 2 * (signal_rate.log() - noise_rate.log())
+
+
+def variance_preserving(log_snr: Tensor) -> tuple[Tensor, Tensor]:
+    """The rates of a log-SNR whose squares sum to 1 (Kingma et al. 2021, arXiv:2107.00630, eq. 4)."""
+    return torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
+
+
+def time_of(schedule: nn.Module, wanted: Tensor) -> Tensor:
+    """The times (N,), float64, at which `schedule` has the log-SNRs `wanted` (N,); the nearer end where it has not.
+
+    By bisection: the log-SNR of every schedule falls with time, but few have an inverse in closed form.
+    """
+    low, high = torch.zeros_like(wanted, dtype=torch.float64), torch.ones_like(wanted, dtype=torch.float64)
+    for _ in range(40):
+        middle = (low + high) / 2
+        too_clean = log_snr(*schedule(middle)) > wanted
+        low, high = torch.where(too_clean, middle, low), torch.where(too_clean, high, middle)
+    return torch.where(high == 1, high, torch.where(low == 0, low, (low + high) / 2))
 
 
 class Cosine(nn.Module):
@@ -85,8 +109,119 @@ class LinearClipped(nn.Module):
         super().__init__()
         alpha_bar = (1 - torch.linspace(beta_start, beta_end, steps, dtype=torch.float64)).cumprod(0)
         alpha_bar = alpha_bar.clamp(min_alpha_bar, max_alpha_bar)
-        self.register_buffer("alpha_bar", alpha_bar.float(), persistent=False)
+        self.register_buffer("alpha_bar", alpha_bar, persistent=False)
 
     def forward(self, time: Tensor) -> tuple[Tensor, Tensor]:
         alpha_bar = self.alpha_bar[((len(self.alpha_bar) - 1) * time).long()]
-        return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+        return alpha_bar.sqrt().to(time.dtype), (1 - alpha_bar).sqrt().to(time.dtype)
+
+
+class Sigmoid(nn.Module):
+    """alpha_bar falls along a logistic curve (Jabri et al. 2022, arXiv:2212.11972): more time at middle noise.
+
+    alpha_bar(s) = (sigmoid(b / tau) - sigmoid((a + (b - a) s) / tau)) / (sigmoid(b / tau) - sigmoid(a / tau)). Time runs
+    over the part of s in [0, 1] between the two signal rates, where the paper clips alpha_bar.
+
+    Args:
+        start, end, tau: a, b and tau; the curve's ends and its width.
+        max_signal_rate, min_signal_rate: signal rates at time 0 and time 1.
+    """
+
+    def __init__(
+        self,
+        start: float = -3.0,
+        end: float = 3.0,
+        tau: float = 1.0,
+        max_signal_rate: float = 0.9999,
+        min_signal_rate: float = 0.01,
+    ):
+        super().__init__()
+        self.lowest, self.highest = _sigmoid(start / tau), _sigmoid(end / tau)
+        self.start, self.end = self._place(max_signal_rate), self._place(min_signal_rate)
+
+    def _place(self, signal_rate: float) -> float:
+        """The argument of the sigmoid at which sqrt(alpha_bar) is `signal_rate`."""
+        value = self.highest - signal_rate**2 * (self.highest - self.lowest)
+        return math.log(value / (1 - value))
+
+    def forward(self, time: Tensor) -> tuple[Tensor, Tensor]:
+        value = torch.sigmoid(self.start + (self.end - self.start) * time)
+        span = self.highest - self.lowest
+        return ((self.highest - value) / span).sqrt(), ((value - self.lowest) / span).sqrt()
+
+
+class LogSnrLinear(nn.Module):
+    """The log-SNR falls linearly, so noise grows exponentially (Kingma et al. 2021, arXiv:2107.00630, appendix).
+
+    Args:
+        max_log_snr, min_log_snr: natural logarithms, at time 0 and time 1.
+    """
+
+    def __init__(self, max_log_snr: float = 10.0, min_log_snr: float = -8.0):
+        super().__init__()
+        self.start, self.end = max_log_snr, min_log_snr
+
+    def forward(self, time: Tensor) -> tuple[Tensor, Tensor]:
+        return variance_preserving(self.start + (self.end - self.start) * time)
+
+
+class Flow(nn.Module):
+    """Straight lines from image to noise: signal rate 1 - s, noise rate s (Lipman et al. 2023, arXiv:2210.02747, eq. 20;
+    Liu et al. 2022, arXiv:2209.03003). They sum to 1, so variance is not preserved.
+
+    Args:
+        min_noise_rate, max_noise_rate: s at time 0 and time 1; not 0 and 1, where one estimate does not give the other.
+        shift: s' = shift s / (1 + (shift - 1) s), above 1 for large images (Esser et al. 2024, arXiv:2403.03206, eq. 23).
+    """
+
+    def __init__(self, min_noise_rate: float = 1e-3, max_noise_rate: float = 0.999, shift: float = 1.0):
+        super().__init__()
+        self.start, self.end, self.shift = min_noise_rate, max_noise_rate, shift
+
+    def forward(self, time: Tensor) -> tuple[Tensor, Tensor]:
+        s = self.start + (self.end - self.start) * time
+        noise_rate = self.shift * s / (1 + (self.shift - 1) * s)
+        return 1 - noise_rate, noise_rate
+
+
+class Edm(nn.Module):
+    """Variance exploding: the signal rate stays 1, the noise rate is sigma (Karras et al. 2022, arXiv:2206.00364, eq. 5).
+
+    sigma(t) = (sigma_min^(1/rho) + t (sigma_max^(1/rho) - sigma_min^(1/rho)))^rho, so evenly spaced times are EDM's steps.
+
+    Args:
+        sigma_min, sigma_max: in units of the normalised space; the paper's suit pixels from -1 to 1.
+        rho: how much time is spent on small sigma.
+    """
+
+    def __init__(self, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0):
+        super().__init__()
+        self.start, self.end, self.rho = sigma_min ** (1 / rho), sigma_max ** (1 / rho), rho
+
+    def forward(self, time: Tensor) -> tuple[Tensor, Tensor]:
+        sigma = (self.start + (self.end - self.start) * time) ** self.rho
+        return torch.ones_like(sigma), sigma
+
+
+class Shifted(nn.Module):
+    """Another schedule moved towards noise for larger images: its log-SNR plus 2 log(base_size / image_size)
+    (Hoogeboom et al. 2023, arXiv:2301.11093, sec. 3.1). Variance preserving.
+
+    A large image holds many pixels of each thing in it, so the same noise hides less of it.
+
+    Args:
+        schedule: the schedule as it suits images of `base_size` pixels.
+        image_size, base_size: sides in pixels.
+    """
+
+    def __init__(self, schedule: nn.Module, image_size: int, base_size: int = 64):
+        super().__init__()
+        self.schedule = schedule
+        self.shift = 2 * math.log(base_size / image_size)
+
+    def forward(self, time: Tensor) -> tuple[Tensor, Tensor]:
+        return variance_preserving(log_snr(*self.schedule(time)) + self.shift)
+
+
+def _sigmoid(x: float) -> float:
+    return 1 / (1 + math.exp(-x))

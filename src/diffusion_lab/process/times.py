@@ -1,7 +1,12 @@
-"""How training draws the diffusion times of a batch: functions of (count, device) to times (count,) in [0, 1)."""
+"""How training draws the diffusion times of a batch: functions of (count, device) to times (count,) in [0, 1].
+
+All but `uniform` are stratified: one draw in each of `count` equally likely strata, so the batch covers the density evenly.
+"""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from diffusion_lab.process.schedules import time_of
 
 
 def uniform(count: int, device: torch.device) -> Tensor:
@@ -15,3 +20,25 @@ def stratified(count: int, device: torch.device) -> Tensor:
     Kingma et al. 2021 (Variational diffusion models, arXiv:2107.00630, appendix I.1) draw times this way.
     """
     return (torch.randperm(count, device=device) + torch.rand(count, device=device)) / count
+
+
+def logit_normal(count: int, device: torch.device, mean: float = 0.0, std: float = 1.0) -> Tensor:
+    """logit(t) ~ N(mean, std^2): most at the middle (Esser et al. 2024, arXiv:2403.03206, eq. 19)."""
+    return torch.sigmoid(_normal(count, device, mean, std))
+
+
+def log_normal(count: int, device: torch.device, schedule: nn.Module, mean: float = -1.2, std: float = 1.2) -> Tensor:
+    """log(sigma) ~ N(mean, std^2) with sigma = noise_rate / signal_rate, within the schedule's ends (Karras et al. 2022,
+    arXiv:2206.00364, table 1).
+
+    Args:
+        schedule: the one that the times are for; sigma's in units of the normalised space.
+    """
+    log_sigma = _normal(count, torch.device("cpu"), mean, std)
+    return time_of(schedule, -2 * log_sigma.double()).float().to(device)
+
+
+def _normal(count: int, device: torch.device, mean: float, std: float) -> Tensor:
+    """Stratified draws of a normal density."""
+    uniforms = stratified(count, device).clamp(1e-6, 1 - 1e-6)
+    return mean + std * torch.special.ndtri(uniforms)

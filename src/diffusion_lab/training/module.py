@@ -1,5 +1,6 @@
 """The LightningModule: one training step of a Denoiser, and its held-out errors."""
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -10,6 +11,9 @@ from diffusion_lab.data.images import Batch
 from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.hardware import compile_mode
 from diffusion_lab.metrics.errors import denoising_errors
+from diffusion_lab.process.learned import Learned
+from diffusion_lab.process.posterior import divergence
+from diffusion_lab.process.schedules import log_snr
 
 
 class DiffusionTraining(LightningModule):
@@ -18,13 +22,16 @@ class DiffusionTraining(LightningModule):
     Args:
         denoiser: the network with its schedule, target and normalisation.
         loss: an elementwise loss of (output, target), such as torch.nn.MSELoss(reduction="none").
-        weighting: rates (B,) to the weights (B,) of the images' losses.
+        weighting: signal rates, noise rates and gains (B,) to the weights (B,) of the images' losses.
         times: (count, device) to diffusion times (count,).
         optimizer: parameters to an optimizer.
         learning_rate: (optimizer, total_steps) to a torch scheduler, stepped each batch.
         label_dropout: probability of hiding an image's label, so that the network also works without one.
         seed: the random numbers of epoch e depend on (seed, e) alone, so a resumed run repeats an unbroken one.
         config: plain values, carried by every checkpoint.
+        vlb_weight: of the variational bound, in bits per dimension, where the network predicts variances: 0.001 in the
+            hybrid objective of Nichol and Dhariwal 2021 (arXiv:2102.09672, eq. 16).
+        vlb_steps: that the bound is about.
         compiled: run the loss, forward and backward, through torch.compile.
     """
 
@@ -39,6 +46,8 @@ class DiffusionTraining(LightningModule):
         label_dropout: float,
         seed: int,
         config: dict,
+        vlb_weight: float = 0.0,
+        vlb_steps: int = 1000,
         compiled: bool = False,
     ):
         super().__init__()
@@ -51,6 +60,8 @@ class DiffusionTraining(LightningModule):
         self.label_dropout = label_dropout
         self.seed = seed
         self.config = config
+        self.vlb_weight = vlb_weight
+        self.vlb_steps = vlb_steps
         self.compiled = compiled
 
     def on_train_epoch_start(self) -> None:
@@ -71,13 +82,30 @@ class DiffusionTraining(LightningModule):
         return loss
 
     def objective(self, pixels: Tensor, label: Tensor, noise: Tensor, time: Tensor) -> Tensor:
-        """The weighted loss, a scalar, of uint8 pixels (B, C, H, W) with this noise at these diffusion times (B,)."""
+        """The loss, a scalar, of uint8 pixels (B, C, H, W) with this noise at these diffusion times (B,)."""
         image = self.denoiser.normalise(pixels)
-        signal_rate, noise_rate = self.denoiser.rates(time)
-        output = self.denoiser.output(signal_rate * image + noise_rate * noise, signal_rate, noise_rate, label)
-        target = self.denoiser.target.of(image, noise, signal_rate, noise_rate)
+        rates = self.denoiser.rates(time)
+        signal_rate, noise_rate = rates
+        output, fraction = self.denoiser.output(signal_rate * image + noise_rate * noise, time, label)
+        target, gain = self.denoiser.target.of(image, noise, *rates), self.denoiser.target.gain(*rates)
         losses = self.loss(output, target).flatten(1).mean(1)
-        return (losses * self.weighting(signal_rate.flatten(), noise_rate.flatten())).mean()
+        loss = (losses * self.weighting(signal_rate.flatten(), noise_rate.flatten(), gain.flatten())).mean()
+        if fraction is not None:
+            loss = loss + self._bound(gain * (output - target).detach(), fraction, time, rates)
+        if isinstance(self.denoiser.schedule, Learned):
+            noise_errors = (signal_rate / noise_rate * gain * (output - target)).square().flatten(1).mean(1)
+            loss = loss + self.denoiser.schedule.variance(log_snr(*rates).flatten(), noise_errors)
+        return loss
+
+    def _bound(self, error: Tensor, fraction: Tensor, time: Tensor, rates: tuple[Tensor, Tensor]) -> Tensor:
+        """The variational bound's steps, from which the variances learn; but the last, where samplers add no noise.
+
+        No gradient flows into the image estimate, whose `error` is given (arXiv:2102.09672, sec. 3.1).
+        """
+        earlier = (time - 1 / self.vlb_steps).clamp(min=0)
+        inner = (time > 1 / self.vlb_steps).float().view(-1, 1, 1, 1)
+        nats = divergence(error, rates, self.denoiser.rates(earlier), fraction)
+        return self.vlb_weight * self.vlb_steps * (inner * nats).mean() / math.log(2)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         errors = denoising_errors(self.denoiser, *batch)

@@ -1,0 +1,72 @@
+"""Any of diffusers' schedulers as a sampler of any Denoiser."""
+
+import importlib
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from diffusion_lab.denoiser import Denoiser, Prediction
+from diffusion_lab.errors import UserError
+from diffusion_lab.process.schedules import log_snr
+
+TABLE = 1000  # diffusers knows a schedule by its alpha_bar at so many times
+
+
+def scheduler(
+    denoiser: Denoiser,
+    noise: Tensor,
+    label: Tensor | None = None,
+    steps: int = 20,
+    name: str = "UniPCMultistepScheduler",
+    settings: dict | None = None,
+    threshold: Callable | None = None,
+    fresh_noise: Callable[[int], Tensor] | None = None,
+    callback: Callable[[int, Tensor, Prediction], None] | None = None,
+) -> Tensor:
+    """Draw with `diffusers.<name>`; the arguments and the result are those of `diffusion_lab.sampling.samplers`.
+
+    The scheduler is shown the schedule's alpha_bar at 1,000 times, chooses the times itself, and works on images scaled
+    so that variance is preserved, whatever the schedule. Schedulers that add noise take it from torch's global generator,
+    so only the deterministic ones give image i whatever the batch.
+
+    Args:
+        name: of a class, for instance UniPCMultistepScheduler or DEISMultistepScheduler.
+        settings: its further arguments, such as timestep_spacing or use_karras_sigmas.
+
+    Raises:
+        UserError: diffusers is not installed, or has no such scheduler or setting.
+    """
+    solver = _scheduler(name, settings or {}, denoiser, noise.device)
+    solver.set_timesteps(steps, device=noise.device)
+    state = noise * solver.init_noise_sigma
+    for call, timestep in enumerate(solver.timesteps):
+        time = ((timestep.double() + 1) / TABLE).clamp(max=1).to(noise.dtype).expand(len(noise))
+        signal_rate, noise_rate = denoiser.rates(time)
+        power = torch.hypot(signal_rate, noise_rate)
+        noisy = power * solver.scale_model_input(state, timestep)
+        prediction = denoiser(noisy, time, label)
+        if threshold:
+            image = threshold(prediction.image, denoiser)
+            prediction = prediction._replace(image=image, noise=(noisy - signal_rate * image) / noise_rate)
+        if callback:
+            callback(call, noisy, prediction)
+        state = solver.step(prediction.noise, timestep, state).prev_sample
+    return state
+
+
+def _scheduler(name: str, settings: dict, denoiser: Denoiser, device: torch.device):
+    try:
+        diffusers = importlib.import_module("diffusers")
+    except ImportError as error:
+        raise UserError("sampler=unipc and sampler=diffusers need diffusers: pip install diffusers") from error
+    times = torch.arange(1, TABLE + 1, dtype=torch.float64, device=device) / TABLE
+    alpha_bar = torch.sigmoid(log_snr(*denoiser.schedule(times))).cpu()
+    betas = 1 - alpha_bar / torch.cat([torch.ones(1, dtype=torch.float64), alpha_bar[:-1]])
+    kind = getattr(diffusers, name, None)
+    if kind is None or not name.endswith("Scheduler"):
+        raise UserError(f"sampler.name={name} is no scheduler of diffusers {diffusers.__version__}")
+    try:
+        return kind(num_train_timesteps=TABLE, trained_betas=betas.numpy(), prediction_type="epsilon", **settings)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"diffusers' {name} does not take sampler.settings={settings}: {error}") from error

@@ -1,0 +1,204 @@
+"""Every combination of schedule, target, weighting and loss trains; pairs that theory makes equal are equal."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from torch import nn
+
+from diffusion_lab.denoiser import Denoiser
+from diffusion_lab.process import weightings
+from diffusion_lab.process.learned import Learned
+from diffusion_lab.process.levels import log_snr
+from diffusion_lab.process.schedules import Cosine, LogSnrLinear
+from diffusion_lab.process.targets import Edm, FlowVelocity, Image, Noise, Velocity
+from diffusion_lab.process.times import stratified
+from diffusion_lab.training.module import DiffusionTraining
+from tests.conftest import PROJECT, composed
+
+CPU = torch.device("cpu")
+
+
+def words(group: str) -> list[str]:
+    return sorted(Path(file).stem for file in (PROJECT / "conf" / group).glob("*.yaml"))
+
+
+def parts(group: str) -> dict:
+    """Every choice of a group, built from the config that a user composes with it."""
+    built = {}
+    for word in words(group):
+        config = OmegaConf.to_container(composed("train", f"{group}={word}"), resolve=True)
+        built[word] = instantiate(config[group])
+    return built
+
+
+@pytest.fixture(scope="module")
+def choices() -> dict[str, dict]:
+    return {group: parts(group) for group in ("schedule", "target", "weighting", "loss", "times", "level")}
+
+
+class TinyNetwork(nn.Module):
+    """Sees the noise level as one more channel."""
+
+    def __init__(self, outputs: int = 1):
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(2, 8, 3, padding=1), nn.SiLU(), nn.Conv2d(8, outputs, 3, padding=1))
+
+    def forward(self, noisy, level, label=None):
+        return self.layers(torch.cat([noisy, level.view(-1, 1, 1, 1).expand_as(noisy)], dim=1))
+
+
+def training(schedule, target, weighting, loss, network=None, level=log_snr, times=stratified, **settings):
+    denoiser = Denoiser(network or TinyNetwork(), schedule, target, level, torch.tensor([0.4]), torch.tensor([0.25]))
+    return DiffusionTraining(denoiser, loss, weighting, times, None, None, 0.0, 0, {}, **settings)
+
+
+def blobs(count: int) -> torch.Tensor:
+    """Smooth pictures (count, 1, 8, 8), uint8."""
+    return (nn.functional.interpolate(torch.rand(count, 1, 2, 2), size=8, mode="bilinear") * 255).to(torch.uint8)
+
+
+def losses_of_20_steps(module: DiffusionTraining) -> list[float]:
+    """On one batch with its noise and times, so that nothing but learning changes the loss."""
+    pixels, noise, label = blobs(16), torch.randn(16, 1, 8, 8), torch.full((16,), -1)
+    time = module.times(16, CPU)
+    optimizer = torch.optim.Adam(module.parameters(), lr=3e-3, fused=True)
+    losses = []
+    for _ in range(21):
+        loss = module.objective(pixels, label, noise, time)
+        losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return losses
+
+
+@pytest.mark.parametrize("target", words("target"))
+@pytest.mark.parametrize("schedule", words("schedule"))
+def test_every_weighting_and_loss_trains_with_falling_loss(schedule, target, choices):
+    if schedule == "learned":  # its own part of the loss has tests of its own
+        choices["schedule"]["learned"].variance = lambda *_: 0.0
+    for weighting, loss in itertools.product(choices["weighting"], choices["loss"]):
+        torch.manual_seed(0)
+        words = {"schedule": schedule, "target": target, "weighting": weighting, "loss": loss}
+        module = training(*(choices[group][word] for group, word in words.items()))
+        losses = losses_of_20_steps(module)
+        assert all(torch.tensor(losses).isfinite()), (weighting, loss)
+        assert losses[-1] < losses[0], (weighting, loss)
+
+
+@pytest.mark.parametrize("level", words("level"))
+@pytest.mark.parametrize("times", words("times"))
+def test_every_time_density_and_level_trains(times, level, choices):
+    torch.manual_seed(0)
+    mse, level, times = choices["loss"]["mse"], choices["level"][level], choices["times"][times]
+    module = training(Cosine(), Velocity(), weightings.uniform, mse, level=level, times=times)
+    losses = losses_of_20_steps(module)
+    assert losses[-1] < losses[0]
+
+
+def gradient(target, weighting) -> torch.Tensor:
+    """Of the loss by the image estimate, where the network's output amounts to that estimate."""
+    torch.manual_seed(0)
+    pixels, noise, time = blobs(16), torch.randn(16, 1, 8, 8), torch.linspace(0.05, 0.95, 16)
+    estimate = torch.randn(16, 1, 8, 8).requires_grad_()
+
+    class Oracle(nn.Module):
+        def forward(self, scaled, level, label=None):
+            signal_rate, noise_rate = module.denoiser.rates(time)
+            noisy = scaled / target.input_scale(signal_rate, noise_rate)
+            return target.of(estimate, (noisy - signal_rate * estimate) / noise_rate, signal_rate, noise_rate)
+
+    module = training(Cosine(0.999), target, weighting, nn.MSELoss(reduction="none"), Oracle())
+    loss = module.objective(pixels, torch.full((16,), -1), noise, time)
+    return torch.autograd.grad(loss, estimate)[0]
+
+
+EQUAL = {
+    "velocity and the noise with weight 1 + 1 / SNR": [(Velocity(), "uniform"), (Noise(), "edm")],
+    "velocity and the image with weight SNR + 1": [(Velocity(), "uniform"), (Image(), "edm")],
+    "velocity and EDM with unit data": [(Velocity(), "uniform"), (Edm(), "uniform")],
+    "noise and the image with weight SNR": [(Noise(), "uniform"), (Image(), "snr")],
+    "noise and the flow's velocity with weight SNR": [(Noise(), "uniform"), (FlowVelocity(), "snr")],
+    "min-SNR on any two targets": [(Noise(), "min_snr"), (Edm(0.5), "min_snr")],
+}
+
+
+@pytest.mark.parametrize("pair", EQUAL.values(), ids=EQUAL)
+def test_pairs_that_are_equal_by_theory_have_equal_gradients(pair):
+    first, second = (gradient(target, getattr(weightings, weighting)) for target, weighting in pair)
+    torch.testing.assert_close(first, second, rtol=1e-4, atol=1e-7)
+    assert (first - gradient(Image(), weightings.uniform)).abs().max() > 1e-4  # not all are the same
+
+
+def test_hybrid_objective_trains_the_variance_and_not_the_image_by_the_bound():
+    """Improved DDPM stops the bound's gradient at the mean: with no weight on the simple loss only the variance moves."""
+    torch.manual_seed(0)
+    network = TinyNetwork(outputs=2)
+    module = training(
+        Cosine(0.999),
+        Noise(),
+        lambda s, n, gain: torch.zeros_like(gain),
+        nn.MSELoss(reduction="none"),
+        network,
+        vlb_weight=1.0,
+        vlb_steps=100,
+    )
+    pixels, noise, time = blobs(32), torch.randn(32, 1, 8, 8), stratified(32, CPU)
+    module.objective(pixels, torch.full((32,), -1), noise, time).backward()
+    image_weights, variance_weights = network.layers[2].weight.grad
+    assert image_weights.abs().max() == 0
+    assert variance_weights.abs().max() > 0
+
+
+def test_learned_variance_finds_the_variance_that_the_errors_ask_for():
+    """With an image estimate that is always wrong by the same amount, the best variance of a step is small + shift."""
+    torch.manual_seed(0)
+
+    class OneFraction(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fraction = nn.Parameter(torch.zeros(()))
+
+        def forward(self, noisy, level, label=None):
+            return torch.cat([torch.zeros_like(noisy), self.fraction.expand_as(noisy)], dim=1)
+
+    network, at = OneFraction(), torch.full((64,), 0.5)
+    module = training(
+        Cosine(0.999),
+        Image(),
+        lambda s, n, gain: 0 * gain,
+        nn.MSELoss(reduction="none"),
+        network,
+        vlb_weight=1.0,
+        vlb_steps=10,
+    )
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
+    pixels = torch.full((64, 1, 8, 8), 166, dtype=torch.uint8)  # 1 in normalised space: the error of an estimate of 0
+    for _ in range(400):
+        optimizer.zero_grad()
+        module.objective(pixels, torch.full((64,), -1), torch.randn(64, 1, 8, 8), at).backward()
+        optimizer.step()
+    (signal, noise), (to_signal, to_noise) = ((rate.item() for rate in Cosine(0.999)(torch.tensor([t]))) for t in (0.5, 0.4))
+    large = noise**2 - (signal / to_signal * to_noise) ** 2
+    small = large * (to_noise / noise) ** 2
+    error = (166 / 255 - 0.4) / 0.25
+    best = small + (to_signal * large / noise**2 * error) ** 2
+    fraction = (network.fraction.item() + 1) / 2
+    assert large**fraction * small ** (1 - fraction) == pytest.approx(best, rel=0.01)
+
+
+def test_the_learned_schedule_learns_and_leaves_the_network_to_its_own_loss():
+    gradients = []
+    for schedule in (Learned(), LogSnrLinear()):  # the same rates at the start
+        torch.manual_seed(0)
+        module = training(schedule, Velocity(), weightings.uniform, nn.MSELoss(reduction="none"))
+        pixels, noise = blobs(32), torch.randn(32, 1, 8, 8)
+        module.objective(pixels, torch.full((32,), -1), noise, torch.linspace(0.01, 0.99, 32)).backward()
+        gradients.append(module.denoiser.network.layers[0].weight.grad)
+        if isinstance(schedule, Learned):
+            assert schedule.logits.grad.abs().max() > 0
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-6)
