@@ -85,16 +85,16 @@ def test_a_search_goes_on_from_its_figures_and_failures_are_reported(tmp_path):
     assert report.count("does not suit network unet") == len(failed)
 
 
-def test_sampler_steps_of_one_checkpoint(tmp_path):
+def test_samplers_of_one_checkpoint(tmp_path):
     trained = type_command(tmp_path, "train", *TINY, "epochs=1", "logger=csv", "hydra.run.dir=trained")
     assert trained.returncode == 0, trained.stderr
-    overrides = ("checkpoint=trained/checkpoints/last.ckpt", "sampler.steps=2,3", "seed=0")
-    arguments = (str(SWEEPS / "sampler_steps.yaml"), *overrides)
+    overrides = ("checkpoint=trained/checkpoints/last.ckpt", "sampler=ddim,ddpm", "sampler.steps=2,3")
+    arguments = (str(SWEEPS / "samplers.yaml"), *overrides)
     result = type_command(tmp_path, "sweep", *arguments)
     assert result.returncode == 0, result.stderr
     assert "so they are listed, not ranked" not in result.stdout  # two samplers at each count are comparable
     assert result.stdout.count("Ranking by KID (") == 2
-    assert (tmp_path / "outputs/sampler_steps/report_pictures/kid_against_network_calls.png").is_file()
+    assert (tmp_path / "outputs/samplers/report_pictures/kid_against_network_calls.png").is_file()
     assert type_command(tmp_path, "sweep", *arguments).stdout.count("nothing is run again") == 4
 
 
@@ -106,7 +106,7 @@ def test_sampler_steps_of_one_checkpoint(tmp_path):
         ("sweep", ["elsewhere.yaml"], "program src/other.py is not a file"),
         (
             "sweep",
-            [str(SWEEPS / "sampler_steps.yaml"), "checkpoint=none.ckpt"],
+            [str(SWEEPS / "samplers.yaml"), "checkpoint=none.ckpt"],
             "checkpoint=none.ckpt is not a file",
         ),
         (

@@ -139,6 +139,32 @@ def test_sample_label_changes_the_image(finished, tmp_path):
     assert three != four
 
 
+def test_sample_shows_the_way_from_noise_to_images(finished, tmp_path, capsys):
+    options = ("count=7", "batch_size=4", "gif=true", "sampler=heun", "sampler.steps=7")
+    sample_checkpoint(composed("sample", f"checkpoint={finished.last_checkpoint}", *options), str(tmp_path))
+    with Image.open(tmp_path / "trajectory.gif") as gif, Image.open(tmp_path / "grid.png") as grid:
+        assert gif.n_frames == 7 + 1  # calls, and the images
+        assert gif.size == grid.size
+        first = np.asarray(gif.convert("L"), dtype=float)
+        gif.seek(7)
+        last, images = (np.asarray(picture.convert("L"), dtype=float) for picture in (gif, grid))
+    assert np.abs(last - images).mean() < 3  # of 255: a GIF has 256 colours
+    assert np.abs(first - images).mean() > 20
+    assert "trajectory.gif" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("sampler", ["ddpm", "dpmpp_2m", "dpmpp_3m", "euler", "unipc"])
+def test_evaluate_counts_the_calls_of_any_sampler(finished, tmp_path, sampler):
+    if sampler == "unipc":
+        pytest.importorskip("diffusers")
+    overrides = (f"checkpoint={finished.last_checkpoint}", f"sampler={sampler}", "sampler.steps=4", "metrics.vlb_calls=2")
+    evaluate_checkpoint(composed("evaluate", *overrides, "sampler/threshold=static"), str(tmp_path / sampler), False)
+    evaluation = json.loads((tmp_path / sampler / "results.json").read_text())
+    assert evaluation["network_calls"] == 4
+    assert evaluation["choices"]["sampler"] == sampler
+    assert evaluation["bits_per_dimension"] > evaluation["bits_per_dimension_error"] > 0
+
+
 def test_a_finished_run_is_shown_not_run_again(run_of, capsys, monkeypatch):
     run = run_of("logger=csv")
     before = run.results_file.stat().st_mtime_ns

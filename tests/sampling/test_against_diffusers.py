@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from diffusion_lab.denoiser import Denoiser
+from diffusion_lab.errors import UserError
 from diffusion_lab.process import levels
 from diffusion_lab.process.discrete import Discrete, linear
 from diffusion_lab.process.targets import Noise
@@ -121,6 +122,27 @@ def test_trajectories_agree(case, monkeypatch):
     scale = expected.abs().amax(dim=(1, 2, 3, 4), keepdim=True)
     assert ((found - expected).abs() / scale).max().item() < 1e-6
     assert (expected[0] - expected[-1]).abs().max() > 0.1
+
+
+def test_the_adapter_repeats_the_noise_of_stochastic_schedulers():
+    denoiser = Denoiser(NETWORK, Discrete(linear()), Noise(), levels.time, torch.zeros(1), torch.ones(1))
+    drawn = [scheduler(denoiser, start(), steps=5, name="EulerAncestralDiscreteScheduler") for _ in range(2)]
+    torch.testing.assert_close(*drawn, rtol=0, atol=0)
+    assert (scheduler(denoiser, start() + 0.1, steps=5, name="EulerAncestralDiscreteScheduler") - drawn[0]).std() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        ("NoScheduler", {}, "sampler.name=NoScheduler is no scheduler of diffusers"),
+        ("UniPCMultistepScheduler", {"solver_type": "none"}, "sampler.settings"),
+        ("DDIMScheduler", {"timestep_spacing": "sideways"}, "sampler.settings"),
+    ],
+)
+def test_the_adapter_names_what_diffusers_has_not(name, settings, message):
+    denoiser = Denoiser(NETWORK, Discrete(linear()), Noise(), levels.time, torch.zeros(1), torch.ones(1))
+    with pytest.raises(UserError, match=message):
+        scheduler(denoiser, start(), name=name, settings=settings)
 
 
 def test_the_adapter_draws_what_diffusers_own_loop_draws():

@@ -16,6 +16,7 @@ AT_LEAST = {
     "metrics.samples": 2,
     "metrics.batch_size": 1,
     "metrics.every_n_epochs": 1,
+    "metrics.vlb_calls": 1,
     "sampler.steps": 1,
     "grid.every_n_epochs": 1,
     "grid.count": 1,

@@ -1,11 +1,13 @@
 """What entry points say on the terminal: figures, errors, the next command."""
 
+import contextlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rich.console import Console
+from rich.progress import Progress
 from rich.table import Table
 
 from diffusion_lab.errors import user_error_in
@@ -23,13 +25,31 @@ def exit_on_user_error(function: Callable, *arguments):
         sys.exit(1)
 
 
+@contextlib.contextmanager
+def calls_progress(denoiser, total: int, doing: str) -> Iterator[None]:
+    """A progress bar of the network calls that `denoiser` makes meanwhile, `total` or somewhat fewer, on a terminal."""
+    with Progress(transient=True, disable=not sys.stdout.isatty()) as progress:
+        task = progress.add_task(doing, total=total)
+        hook = denoiser.register_forward_hook(lambda *_: progress.advance(task))
+        try:
+            yield
+        finally:
+            hook.remove()
+
+
 def print_figures(results: dict, title: str) -> None:
     """The figures of one evaluation as a small table, with what they depend on beneath."""
     table = Table(title=title, caption=_dependence(results), title_justify="left", caption_justify="left")
     for column in ("KID", "FID", "noise_loss", "image_loss"):
         table.add_column(column, justify="right")
+    bits = "bits_per_dimension" in results
+    if bits:
+        table.add_column("bits/dim", justify="right")
     kid = f"{results['kid']:.5f} ± {results['kid_std']:.5f}"
-    table.add_row(kid, f"{results['fid']:.2f}", f"{results['noise_loss']:.4f}", f"{results['image_loss']:.4f}")
+    row = [kid, f"{results['fid']:.2f}", f"{results['noise_loss']:.4f}", f"{results['image_loss']:.4f}"]
+    if bits:
+        row.append(f"{results['bits_per_dimension']:.3f} ± {results['bits_per_dimension_error']:.3f}")
+    table.add_row(*row)
     Console().print(table)
 
 

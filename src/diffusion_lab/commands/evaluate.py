@@ -9,7 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from diffusion_lab.commands.checks import check, plain
-from diffusion_lab.commands.console import print_figures, short
+from diffusion_lab.commands.console import calls_progress, print_figures, short
 from diffusion_lab.commands.data import decode_source, open_source
 from diffusion_lab.commands.job import attempt, once
 from diffusion_lab.experiments.runs import Run
@@ -51,7 +51,7 @@ def _evaluate(cfg: DictConfig, run: Run) -> dict:
 
 def _score(cfg: DictConfig, config: dict, checkpoint: dict, run: Run) -> dict:
     from diffusion_lab.checkpoints import build_denoiser, has_averaged_weights
-    from diffusion_lab.commands.score import draw_grid, score
+    from diffusion_lab.commands.score import draw_grid, score, scoring_calls
     from diffusion_lab.hardware import choose_precision, keep_freed_memory, pick_device
 
     denoiser = build_denoiser({**checkpoint, "config": config}, tuple(cfg.trusted))
@@ -61,7 +61,8 @@ def _score(cfg: DictConfig, config: dict, checkpoint: dict, run: Run) -> dict:
     precision = choose_precision(cfg.precision, device)
     run.begin(config)
     began = time.perf_counter()
-    figures = score(config, decoded, denoiser.to(device), precision)
+    with calls_progress(denoiser.to(device), scoring_calls(config, decoded), "Scoring"):
+        figures = score(config, decoded, denoiser, precision)
     grid = draw_grid(config, decoded, precision, denoiser, run.final_grid)
     results = {
         **figures,

@@ -17,7 +17,8 @@ from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, Ti
 from torch import Tensor, nn
 
 from diffusion_lab.checkpoints import build_denoiser, has_averaged_weights, load_checkpoint
-from diffusion_lab.commands.score import class_labels, draw_grid, score
+from diffusion_lab.commands.console import calls_progress
+from diffusion_lab.commands.score import class_labels, draw_grid, score, scoring_calls
 from diffusion_lab.data.cache import Decoded
 from diffusion_lab.data.images import Images, Split
 from diffusion_lab.denoiser import Denoiser
@@ -48,8 +49,10 @@ def fit(config: dict, run: Run, network: nn.Module, decoded: Decoded) -> dict:
         loggers[0] = tracking.metrics_csv(run, checkpoint["global_step"])  # processes of their own may have written it
         denoiser = build_denoiser(checkpoint, trusted=None).to(device)
         began = time.perf_counter()
+        with calls_progress(denoiser, scoring_calls(config, decoded), "Scoring"):
+            figures = score(config, decoded, denoiser, precision)
         results = {
-            **score(config, decoded, denoiser, precision),
+            **figures,
             "weights": "averaged" if has_averaged_weights(checkpoint) else "last",
             **_cost(config, decoded, checkpoint, denoiser),
             "precision": precision,

@@ -1,27 +1,39 @@
-"""`sample.py`: images from a checkpoint, one seed an image, as a grid and as one PNG each."""
+"""`sample.py`: images from a checkpoint, one seed an image, as a grid and as one PNG each, and how they came about."""
+
+from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from diffusion_lab.commands.checks import check
-from diffusion_lab.commands.console import exit_on_user_error, short
+from diffusion_lab.commands.console import calls_progress, exit_on_user_error, short
 from diffusion_lab.commands.evaluate import with_choices
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.runs import Run
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from diffusion_lab.denoiser import Denoiser, Prediction
+
 log = logging.getLogger(__name__)
+
+FRAMES = 50  # of a GIF, at most
 
 
 def sample_checkpoint(cfg: DictConfig, folder: str) -> None:
-    """Draw `cfg.count` images from `cfg.checkpoint` into `folder`: grid.png, 00000.png and so on."""
+    """Draw `cfg.count` images from `cfg.checkpoint` into `folder`: grid.png, 00000.png and so on, and trajectory.gif."""
     run = Run(Path(folder))
     try:
         grid = exit_on_user_error(_sample, cfg, run)
     finally:
         run.remove_if_empty()
     print(f"{cfg.count} images and their grid: {short(grid)}")
+    if cfg.gif:
+        print(f"from noise to images: {short(grid.with_name('trajectory.gif'))}")
 
 
 def _sample(cfg: DictConfig, run: Run) -> Path:
@@ -35,10 +47,9 @@ def _sample(cfg: DictConfig, run: Run) -> Path:
 
     import torch
     from hydra.utils import instantiate
-    from rich.progress import track
     from torchvision.utils import save_image
 
-    from diffusion_lab.experiments.pictures import save_grid
+    from diffusion_lab.experiments.pictures import save_gif, save_grid
     from diffusion_lab.hardware import autocast, choose_precision, keep_freed_memory, pick_device
     from diffusion_lab.sampling.draw import draw
 
@@ -47,15 +58,40 @@ def _sample(cfg: DictConfig, run: Run) -> Path:
     context = autocast(choose_precision(cfg.precision, device), device)
     size = config["data"]["image_size"]
     shape = (config["data"]["channels"], size, size)
-    sampler = instantiate(config["sampler"])
-    batches = draw(denoiser.to(device), sampler, shape, cfg.count, config["seed"], cfg.batch_size, labels, context)
+    sampler, calls = instantiate(config["sampler"]), config["sampler"]["steps"]
+    trajectory = Trajectory(denoiser, calls) if cfg.gif else None
+    settings = (cfg.count, config["seed"], cfg.batch_size, labels, context)
+    batches = draw(denoiser.to(device), sampler, shape, *settings, callback=trajectory)
     run.folder.mkdir(parents=True, exist_ok=True)
     images = []
-    for batch in track(batches, "Drawing", total=-(-cfg.count // cfg.batch_size), transient=True):
-        for image in batch:
-            save_image(image, run.folder / f"{len(images):05d}.png")
-            images.append(image)
+    with calls_progress(denoiser, calls * -(-cfg.count // cfg.batch_size), "Drawing"):
+        for batch in batches:
+            for image in batch:
+                save_image(image, run.folder / f"{len(images):05d}.png")
+                images.append(image)
+    if trajectory:
+        save_gif([*trajectory.frames(), torch.stack(images)], run.folder / "trajectory.gif")
     return save_grid(torch.stack(images), run.folder / "grid.png")
+
+
+class Trajectory:
+    """A sampler's callback that keeps what it is called with, in pixel values: at most FRAMES of `calls`, evenly."""
+
+    def __init__(self, denoiser: Denoiser, calls: int):
+        self.denoiser, self.every = denoiser, -(-calls // FRAMES)
+        self.batches: dict[int, list[Tensor]] = {}
+
+    def __call__(self, call: int, noisy: Tensor, prediction: Prediction) -> None:
+        from diffusion_lab.experiments.pictures import unit_scale
+
+        if call % self.every == 0:
+            self.batches.setdefault(call, []).append(self.denoiser.to_pixels(unit_scale(noisy)).cpu())
+
+    def frames(self) -> list[Tensor]:
+        """All images (N, C, H, W) at each of the calls."""
+        import torch
+
+        return [torch.cat(self.batches[call]) for call in sorted(self.batches)]
 
 
 def _labels(label: int | None, count: int, classes: int):

@@ -29,7 +29,17 @@ def score(config: dict, decoded: Decoded, denoiser: Denoiser, precision: str) ->
         seed=config["seed"],
         cache_dir=config["data"]["cache_dir"],
         autocast=autocast(precision, denoiser.mean.device),
+        vlb_calls=metrics.get("vlb_calls"),
+        vlb_steps=config["variance"]["steps"],
     )
+
+
+def scoring_calls(config: dict, decoded: Decoded) -> int:
+    """Network calls of `score`, or somewhat more than those."""
+    metrics = config["metrics"]
+    drawn, held_out = (-(-count // metrics["batch_size"]) for count in (metrics["samples"], len(decoded.held_out)))
+    vlb = metrics.get("vlb_calls")
+    return drawn * config["sampler"]["steps"] + held_out * (2 + vlb if vlb else 1)
 
 
 def draw_grid(config: dict, decoded: Decoded, precision: str, denoiser: Denoiser, file: Path) -> Path:

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torchvision.utils import make_grid, save_image
 
@@ -18,20 +19,52 @@ READABLE = 64  # small images are enlarged to at least this many pixels
 def save_grid(images: Tensor, file: Path, columns: int | None = None) -> Path:
     """Write images (N, C, H, W), values from 0 to 1, as one PNG: a square grid, or `columns` wide."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    scale = max(1, math.ceil(READABLE / images.shape[-1]))
-    images = images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
-    save_image(make_grid(images[:, :3], nrow=columns or math.ceil(math.sqrt(len(images))), pad_value=1.0), file)
+    save_image(_grid(images, columns), file)
     return file
 
 
+def save_gif(frames: list[Tensor], file: Path) -> Path:
+    """Write frames, each images (N, C, H, W) with values from 0 to 1, as an animated grid of 4 s that rests on the last."""
+    pictures = [Image.fromarray((_grid(images) * 255).round().byte().permute(1, 2, 0).numpy()) for images in frames]
+    durations = [max(20, 4000 // len(pictures))] * (len(pictures) - 1) + [2000]  # ms
+    pictures[0].save(file, save_all=True, append_images=pictures[1:], duration=durations, loop=0)
+    return file
+
+
+def unit_scale(noisy: Tensor) -> Tensor:
+    """Noisy images as they can be shown where a schedule does not preserve variance: not stronger than unit variance."""
+    return noisy / noisy.std().clamp(min=1)
+
+
+def _grid(images: Tensor, columns: int | None = None) -> Tensor:
+    scale = max(1, math.ceil(READABLE / images.shape[-1]))
+    images = images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+    return make_grid(images[:, :3], nrow=columns or math.ceil(math.sqrt(len(images))), pad_value=1.0)
+
+
 def save_forward_process(denoiser: Denoiser, pixels: Tensor, file: Path, columns: int = 9) -> Path:
-    """One real image, uint8 (C, H, W), dissolving under each schedule: a row each, time running from 0 to 1."""
+    """One real image, uint8 (C, H, W), dissolving under the run's schedule and three others, in rows, from time 0 to 1."""
     image = denoiser.normalise(pixels[None].to(denoiser.mean.device))
     noise = noise_of_images(0, [0], image.shape[1:]).to(image.device)
     times = torch.linspace(0, 1, columns, device=image.device)
-    rows = {"cosine": schedules.Cosine(), "linear": schedules.Linear(), "linear_clipped": schedules.LinearClipped()}
-    strips = {name: _dissolve(denoiser, schedule.to(image.device), image, noise, times) for name, schedule in rows.items()}
+    others = {"cosine": schedules.Cosine(), "linear": schedules.Linear(), "linear_clipped": schedules.LinearClipped()}
+    rows = {"this run's": denoiser.schedule, **others}
+    strips = {name: dissolve(denoiser, schedule.to(image.device), image, noise, times) for name, schedule in rows.items()}
     return _save_strips(strips, [f"t = {time:.3g}" for time in times.tolist()], file)
+
+
+def dissolve(denoiser: Denoiser, schedule: nn.Module, image: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+    """What noisy images look like under `schedule`: pixel values from 0 to 1, (T, C, H, W), on the CPU.
+
+    They are scaled to the variance of image and noise, which not every schedule preserves.
+
+    Args:
+        image, noise: (1, C, H, W), the image normalised.
+        times: (T,) in [0, 1].
+    """
+    signal_rate, noise_rate = (rate.view(-1, 1, 1, 1) for rate in schedule(times))
+    noisy = (signal_rate * image + noise_rate * noise) / torch.hypot(signal_rate, noise_rate)
+    return denoiser.to_pixels(noisy).cpu()
 
 
 def save_reverse_process(
@@ -41,7 +74,7 @@ def save_reverse_process(
     noisy_images, estimates = [], []
 
     def keep(step, noisy, prediction):
-        noisy_images.append(denoiser.to_pixels(noisy)[0].cpu())
+        noisy_images.append(denoiser.to_pixels(unit_scale(noisy))[0].cpu())
         estimates.append(denoiser.to_pixels(prediction.image)[0].cpu())
 
     def fresh_noise(step):
@@ -52,12 +85,7 @@ def save_reverse_process(
     with torch.inference_mode():
         sampler(denoiser, noise, label, steps=10, fresh_noise=fresh_noise, callback=keep)
     strips = {"noisy": torch.stack(noisy_images), "image estimate": torch.stack(estimates)}
-    return _save_strips(strips, [f"call {i + 1}" for i in range(10)], file)
-
-
-def _dissolve(denoiser: Denoiser, schedule: nn.Module, image: Tensor, noise: Tensor, times: Tensor) -> Tensor:
-    signal_rate, noise_rate = (rate.view(-1, 1, 1, 1) for rate in schedule(times))
-    return denoiser.to_pixels(signal_rate * image + noise_rate * noise).cpu()
+    return _save_strips(strips, [f"call {i + 1}" for i in range(len(noisy_images))], file)
 
 
 def _save_strips(strips: dict[str, Tensor], titles: list[str], file: Path) -> Path:

@@ -13,6 +13,7 @@ from diffusion_lab.data.images import Batch, Split
 from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.metrics.errors import mean_denoising_errors
 from diffusion_lab.metrics.features import cached_features, features_of
+from diffusion_lab.metrics.likelihood import mean_bits_per_dimension
 from diffusion_lab.metrics.quality import fid
 from diffusion_lab.sampling.draw import NetworkCalls, Sampler, draw
 
@@ -31,6 +32,8 @@ def evaluate(
     seed: int,
     cache_dir: str,
     autocast: contextlib.AbstractContextManager,
+    vlb_calls: int | None = None,
+    vlb_steps: int = 1000,
 ) -> dict:
     """Score `denoiser` against the held-out images of `decoded`.
 
@@ -43,12 +46,19 @@ def evaluate(
         protocol: the name of that way to compute KID.
         samples: images to generate.
         batch_size: images at a time; fixed by the config, for float rounding depends on it.
+        vlb_calls: network calls for each held-out image to estimate the variational bound by; None leaves it out.
+        vlb_steps: that the bound is about.
 
     Returns:
-        noise_loss, image_loss, kid, kid_std, fid, and what they depend on.
+        noise_loss, image_loss, kid, kid_std, fid, and what they depend on; where asked for, also bits_per_dimension and its
+        standard error, bits_per_dimension_error.
     """
     split = Split(decoded, decoded.held_out)
     errors = mean_denoising_errors(denoiser, batches_of(split, batch_size), autocast)
+    if vlb_calls:
+        batches = batches_of(split, batch_size)
+        bits, error = mean_bits_per_dimension(denoiser, batches, autocast, vlb_steps, vlb_calls)
+        errors |= {"bits_per_dimension": bits, "bits_per_dimension_error": error}
     extractor = extractor.to(denoiser.mean.device)
     positions = hashlib.sha256(decoded.held_out.tobytes()).hexdigest()[:8]
     pixels = (batch.pixels for batch in batches_of(split, batch_size))

@@ -1,6 +1,7 @@
 """Any of diffusers' schedulers as a sampler of any Denoiser."""
 
 import importlib
+import inspect
 from collections.abc import Callable
 
 import torch
@@ -27,8 +28,8 @@ def scheduler(
     """Draw with `diffusers.<name>`; the arguments and the result are those of `diffusion_lab.sampling.samplers`.
 
     The scheduler is shown the schedule's alpha_bar at 1,000 times, chooses the times itself, and works on images scaled
-    so that variance is preserved, whatever the schedule. Schedulers that add noise take it from torch's global generator,
-    so only the deterministic ones give image i whatever the batch.
+    so that variance is preserved, whatever the schedule. Schedulers that add noise draw it for the batch as a
+    whole, the same for the same `noise`; so only the deterministic ones give image i whatever the batch.
 
     Args:
         name: of a class, for instance UniPCMultistepScheduler or DEISMultistepScheduler.
@@ -37,9 +38,10 @@ def scheduler(
     Raises:
         UserError: diffusers is not installed, or has no such scheduler or setting.
     """
-    solver = _scheduler(name, settings or {}, denoiser, noise.device)
-    solver.set_timesteps(steps, device=noise.device)
+    solver = _scheduler(name, settings or {}, denoiser, steps, noise.device)
     state = noise * solver.init_noise_sigma
+    own = torch.Generator().manual_seed(int(noise.double().abs().sum().item() * 1e6))
+    random = {"generator": own} if "generator" in inspect.signature(solver.step).parameters else {}
     for call, timestep in enumerate(solver.timesteps):
         time = ((timestep.double() + 1) / TABLE).clamp(max=1).to(noise.dtype).expand(len(noise))
         signal_rate, noise_rate = denoiser.rates(time)
@@ -51,11 +53,12 @@ def scheduler(
             prediction = prediction._replace(image=image, noise=(noisy - signal_rate * image) / noise_rate)
         if callback:
             callback(call, noisy, prediction)
-        state = solver.step(prediction.noise, timestep, state).prev_sample
+        state = solver.step(prediction.noise, timestep, state, **random).prev_sample
     return state
 
 
-def _scheduler(name: str, settings: dict, denoiser: Denoiser, device: torch.device):
+def _scheduler(name: str, settings: dict, denoiser: Denoiser, steps: int, device: torch.device):
+    """The scheduler of that name, set to `steps` of the denoiser's schedule."""
     try:
         diffusers = importlib.import_module("diffusers")
     except ImportError as error:
@@ -67,6 +70,8 @@ def _scheduler(name: str, settings: dict, denoiser: Denoiser, device: torch.devi
     if kind is None or not name.endswith("Scheduler"):
         raise UserError(f"sampler.name={name} is no scheduler of diffusers {diffusers.__version__}")
     try:
-        return kind(num_train_timesteps=TABLE, trained_betas=betas.numpy(), prediction_type="epsilon", **settings)
-    except (TypeError, ValueError) as error:
+        solver = kind(num_train_timesteps=TABLE, trained_betas=betas.numpy(), prediction_type="epsilon", **settings)
+        solver.set_timesteps(steps, device=device)
+    except (TypeError, ValueError, NotImplementedError) as error:
         raise UserError(f"diffusers' {name} does not take sampler.settings={settings}: {error}") from error
+    return solver

@@ -21,6 +21,7 @@ def draw(
     batch_size: int,
     labels: Tensor | None = None,
     autocast=None,
+    callback: Callable | None = None,
 ) -> Iterator[Tensor]:
     """Yield batches of images (B, C, H, W), pixel values from 0 to 1, on the CPU: `count` in all.
 
@@ -30,6 +31,7 @@ def draw(
         shape: of one image, (C, H, W).
         labels: (count,) classes, -1 for none; None where the network takes no label.
         autocast: a context manager under which the network runs, see `diffusion_lab.hardware.autocast`.
+        callback: of the sampler, see `diffusion_lab.sampling.samplers`.
     """
     was_training = denoiser.training
     denoiser.eval()
@@ -39,7 +41,7 @@ def draw(
         fresh_noise = partial(_fresh_noise, seed, indices, shape, device)
         label = None if labels is None else labels[indices].to(device)
         with torch.inference_mode(), autocast or torch.autocast(device.type, enabled=False):
-            images = denoiser.to_pixels(sampler(denoiser, noise, label, fresh_noise=fresh_noise))
+            images = denoiser.to_pixels(sampler(denoiser, noise, label, fresh_noise=fresh_noise, callback=callback))
         yield images.cpu()
     denoiser.train(was_training)
 

@@ -6,9 +6,10 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 
-def constant(optimizer: Optimizer, total_steps: int) -> LambdaLR:
-    """The optimizer's rate at every step."""
-    return LambdaLR(optimizer, lambda step: 1.0)
+def constant(optimizer: Optimizer, total_steps: int, warmup: float = 0.0) -> LambdaLR:
+    """The optimizer's rate, reached linearly over the first `warmup` of all steps."""
+    rising = max(1, round(warmup * total_steps))
+    return LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / rising))
 
 
 def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup: float = 0.05) -> LambdaLR:

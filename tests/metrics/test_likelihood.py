@@ -1,0 +1,85 @@
+"""The variational bound against entropies known in closed form."""
+
+import math
+
+import pytest
+import torch
+
+from diffusion_lab.denoiser import Denoiser
+from diffusion_lab.metrics.likelihood import bits_per_dimension, mean_bits_per_dimension
+from diffusion_lab.process.levels import signal_power
+from diffusion_lab.process.schedules import Cosine, Edm, LogSnrLinear
+from diffusion_lab.process.targets import Image
+from tests.sampling.ideal import GaussianNetwork
+
+MEAN, STD = 120.0, 20.0  # of the pixels
+
+
+def gaussian_pixels(count: int) -> torch.Tensor:
+    torch.manual_seed(0)
+    return (MEAN + STD * torch.randn(count, 1, 4, 4)).round().clamp(0, 255).to(torch.uint8)
+
+
+def exact_denoiser(schedule, mean=MEAN, std=STD):
+    """The best denoiser of Gaussian pixels, in a normalised space of its own."""
+    return Denoiser(
+        GaussianNetwork(0.0, 1.0), schedule, Image(), signal_power, torch.tensor([mean / 255]), torch.tensor([std / 255])
+    )
+
+
+ENTROPY = math.log2(STD * math.sqrt(2 * math.pi * math.e))  # of the pixels, in bins of width 1
+
+
+@pytest.mark.parametrize("schedule", [LogSnrLinear(5.0, -10.0), Edm(0.08, 160), Cosine()], ids=["log_snr", "edm", "cosine"])
+def test_bits_of_gaussian_pixels_are_their_entropy(schedule):
+    pixels = gaussian_pixels(1000)
+    bits = bits_per_dimension(exact_denoiser(schedule), pixels, None, torch.arange(1000), steps=1000, calls=20)
+    assert bits.shape == (1000,)
+    assert bits.mean().item() == pytest.approx(ENTROPY, abs=0.02)
+
+
+def test_fewer_steps_and_a_worse_model_cost_more():
+    """Data of twice the deviation that the model assumes: the bound rises by the divergence of the two Gaussians."""
+    pixels, index = gaussian_pixels(1000), torch.arange(1000)
+    exact = exact_denoiser(LogSnrLinear(5.0, -10.0))
+    coarse = bits_per_dimension(exact, pixels, None, index, steps=20, calls=19).mean().item()
+    assert coarse > ENTROPY + 0.1
+    wide = exact_denoiser(LogSnrLinear(5.0, -10.0), std=2 * STD)
+    divergence = (math.log(2) + (1 / 4 - 1) / 2) / math.log(2)
+    found = bits_per_dimension(wide, pixels, None, index, steps=1000, calls=20).mean().item()
+    assert found == pytest.approx(ENTROPY + divergence, abs=0.02)
+
+
+def test_a_model_that_does_not_know_of_grey_levels_pays_for_telling_finer_ones():
+    """A schedule that begins far below one grey level: the channel's capacity, log2(1 + SNR) / 2, is paid in full."""
+    pixels = gaussian_pixels(1000)
+    bits = bits_per_dimension(exact_denoiser(LogSnrLinear(13.0, -10.0)), pixels, None, torch.arange(1000), calls=20)
+    assert bits.mean().item() == pytest.approx(math.log2(1 + math.exp(13)) / 2, abs=0.1)
+
+
+def test_the_mean_over_batches_has_a_standard_error():
+    pixels, label, index = gaussian_pixels(400), torch.full((400,), -1), torch.arange(400)
+    denoiser = exact_denoiser(LogSnrLinear(5.0, -10.0))
+    batches = list(zip(pixels.split(100), label.split(100), index.split(100), strict=True))
+    mean, error = mean_bits_per_dimension(denoiser, batches, torch.autocast("cpu", enabled=False), steps=1000, calls=10)
+    assert mean == pytest.approx(ENTROPY, abs=5 * error)
+    assert 0 < error < 0.05
+
+
+@pytest.mark.parametrize("value", [0, 255])
+def test_black_and_white_are_open_ended_bins(value):
+    """What lies beyond black counts as black: of a Gaussian around it, all but what lies half a bin inside and further."""
+    pixels = torch.full((8, 1, 4, 4), value, dtype=torch.uint8)
+    deviation = math.exp(-(5.0 - 15.0 / 1000) / 2)  # at the last of 1,000 steps
+    half = 0.5 / STD
+    expected = -math.log2(0.5 + 0.5 * math.erf(half / deviation / math.sqrt(2)))
+
+    class Certain(torch.nn.Module):
+        def forward(self, noisy, level, label=None):
+            return torch.full_like(noisy, (value - MEAN) / STD)
+
+    denoiser = exact_denoiser(LogSnrLinear(5.0, -10.0))
+    denoiser.network = Certain()
+    found = bits_per_dimension(denoiser, pixels, None, torch.arange(8), calls=5).mean().item()
+    assert found == pytest.approx(expected, abs=0.01)
+    assert 0.5 < expected < 1
