@@ -154,9 +154,10 @@ def bad_checkpoints(tmp_path) -> Path:
     torch.save({"config": {}, "state_dict": Trap()}, tmp_path / "trap.ckpt")
     (tmp_path / "old_trap.ckpt").write_bytes(pickle.dumps(Trap()))
     (tmp_path / "text.ckpt").write_text("no checkpoint")
+    torch.save({"config": {"network": {}, "target": {}}, "state_dict": {}}, tmp_path / "older.ckpt")
     targets = {"network": "os.mkdir", "schedule": "diffusion_lab.experiments.runs.os.mkdir"}
     for name, target in targets.items():
-        config = {group: {} for group in ("network", "schedule", "target", "data", "sampler", "metrics")}
+        config = {group: {} for group in ("network", "schedule", "target", "level", "data", "sampler", "metrics")}
         config[name] = {"_target_": target, "path": "sprung"}
         torch.save({"config": config, "state_dict": {}}, tmp_path / f"target_{name}.ckpt")
     return tmp_path
@@ -171,6 +172,7 @@ def bad_checkpoints(tmp_path) -> Path:
         ("other_program", "was not written by diffusion-lab"),
         ("trap", "pickled code, which is never run"),
         ("old_trap", "pickled code, which is never run"),
+        ("older", "is of an older diffusion-lab"),
         ("target_network", "names os.mkdir; if you trust it"),
         ("target_schedule", "names diffusion_lab.experiments.runs.os.mkdir"),
     ],
@@ -187,5 +189,5 @@ def test_help_and_config_need_no_torch(tmp_path):
     code += "atexit.register(lambda: print('torch' in sys.modules)); "
     code += f"runpy.run_path({str(PROJECT / 'src/train.py')!r}, run_name='__main__')"
     result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert "loss: mae, mse" in result.stdout
+    assert "loss: huber, mae, mse" in result.stdout
     assert result.stdout.strip().endswith("False")

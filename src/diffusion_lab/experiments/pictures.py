@@ -43,13 +43,15 @@ def _grid(images: Tensor, columns: int | None = None) -> Tensor:
 
 
 def save_forward_process(denoiser: Denoiser, pixels: Tensor, file: Path, columns: int = 9) -> Path:
-    """One real image, uint8 (C, H, W), dissolving under the run's schedule and three others, in rows, from time 0 to 1."""
+    """One real image, uint8 (C, H, W), dissolving under three schedules, and the run's own if it is another, in rows."""
     image = denoiser.normalise(pixels[None].to(denoiser.mean.device))
     noise = noise_of_images(0, [0], image.shape[1:]).to(image.device)
     times = torch.linspace(0, 1, columns, device=image.device)
-    others = {"cosine": schedules.Cosine(), "linear": schedules.Linear(), "linear_clipped": schedules.LinearClipped()}
-    rows = {"this run's": denoiser.schedule, **others}
+    rows = {"cosine": schedules.Cosine(), "linear": schedules.Linear(), "linear_clipped": schedules.LinearClipped()}
     strips = {name: dissolve(denoiser, schedule.to(image.device), image, noise, times) for name, schedule in rows.items()}
+    own = dissolve(denoiser, denoiser.schedule, image, noise, times)
+    if not any(torch.equal(own, strip) for strip in strips.values()):
+        strips = {"this run's": own, **strips}
     return _save_strips(strips, [f"t = {time:.3g}" for time in times.tolist()], file)
 
 
