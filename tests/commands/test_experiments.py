@@ -9,8 +9,11 @@ from hydra.utils import instantiate
 from diffusion_lab.benchmarks.subject import random_images
 from diffusion_lab.commands.checks import check, plain
 from diffusion_lab.commands.fit import training_parts
+from diffusion_lab.errors import UserError, user_error_in
+from diffusion_lab.process.schedules import Cosine
 from diffusion_lab.sampling.draw import NetworkCalls
 from tests.conftest import PROJECT, composed
+from tests.sampling.ideal import GaussianNetwork, ideal_denoiser
 
 PRESETS = sorted(Path(file).stem for file in (PROJECT / "conf" / "experiment").glob("*.yaml"))
 SMALLER = {  # the same networks, narrow
@@ -40,7 +43,7 @@ def test_preset_learns_from_a_batch_and_draws_an_image(preset, tmp_path):
     module, images = training_parts(config, instantiate(config["network"]), random_images(config, tmp_path, 8))
     batch = images.train.__getitems__(range(8))
     optimizer = module.optimizer(module.parameters())
-    noise, times = torch.randn(batch.pixels.shape), module.times(8, torch.device("cpu"))
+    noise, times = torch.randn(batch.pixels.shape), module.draw_times(8)
     losses = []
     for _ in range(4):
         loss = module.objective(batch.pixels, batch.label, noise, times)
@@ -55,6 +58,46 @@ def test_preset_learns_from_a_batch_and_draws_an_image(preset, tmp_path):
     assert calls.count == 5
     assert drawn.shape == (2, *batch.pixels.shape[1:])
     assert drawn.isfinite().all()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("sampler", ["ddim", "heun", "unipc"])
+def test_preset_goes_with_another_sampler(preset, sampler, tmp_path):
+    if sampler == "unipc":
+        pytest.importorskip("diffusers")
+    if sampler == "unipc" and preset == "edm_cifar10":
+        with pytest.raises(UserError, match="sampler/times does not go with sampler=UniPC"):
+            config_of(preset, f"sampler={sampler}")
+        return
+    config = config_of(preset, f"sampler={sampler}")
+    denoiser = ideal_denoiser(GaussianNetwork(0.0, 1.0), Cosine())
+    drawn = instantiate(config["sampler"])(denoiser, torch.randn(1, 1, 2, 2), steps=3)
+    assert drawn.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["schedule=learned", "times=log_normal"], "take times=stratified, not log_normal"),
+        (["sampler=ddpm_learned"], "needs variance=learned"),
+        (["sampler=diffusers"], "sampler.name=NAME is missing"),
+        (["sampler=unipc", "sampler/times=karras"], "sampler/times does not go with"),
+        (["pixels.mean=0.3"], "pixels.mean and pixels.std go together"),
+        (["variance.steps=1"], "variance.steps=1 must be a whole number, at least 2"),
+        (["sampler.variance=huge"], "sampler.variance=huge must be one of small, large, learned"),
+    ],
+)
+def test_choices_that_do_not_go_together_are_named(overrides, message):
+    pytest.importorskip("diffusers")
+    with pytest.raises(UserError, match=message):
+        check(composed("train", *overrides))
+
+
+def test_a_setting_of_another_choice_is_a_users_mistake():
+    config = plain(composed("train", "experiment=edm_cifar10", "network=unet_64px"))
+    with pytest.raises(Exception, match="multipliers") as caught:
+        instantiate(config["network"])
+    assert "a setting does not belong to the choice that it is below" in str(user_error_in(caught.value))
 
 
 PUBLISHED = {  # parameters, in millions; network calls; images seen, in millions

@@ -57,6 +57,19 @@ def test_a_model_that_does_not_know_of_grey_levels_pays_for_telling_finer_ones()
     assert bits.mean().item() == pytest.approx(math.log2(1 + math.exp(13)) / 2, abs=0.1)
 
 
+def test_the_large_variance_costs_more_than_the_small_one_and_as_much_over_many_steps():
+    """Both variances are right in the limit (Ho et al. 2020, sec. 3.2), and the small one is right for one known image."""
+    pixels, index = gaussian_pixels(500), torch.arange(500)
+    exact = exact_denoiser(LogSnrLinear(5.0, -10.0))
+    costs = {
+        (steps, large): bits_per_dimension(exact, pixels, None, index, steps, calls=19, large=large).mean().item()
+        for steps in (50, 4000)
+        for large in (False, True)
+    }
+    assert abs(costs[50, True] - costs[50, False]) > 5 * abs(costs[4000, True] - costs[4000, False])
+    assert costs[4000, True] == pytest.approx(ENTROPY, abs=0.03)
+
+
 def test_the_mean_over_batches_has_a_standard_error():
     pixels, label, index = gaussian_pixels(400), torch.full((400,), -1), torch.arange(400)
     denoiser = exact_denoiser(LogSnrLinear(5.0, -10.0))

@@ -11,8 +11,9 @@ from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.errors import UserError
 from diffusion_lab.process import levels
 from diffusion_lab.process.discrete import Discrete, linear
-from diffusion_lab.process.targets import Noise
+from diffusion_lab.process.targets import Image, Noise
 from diffusion_lab.sampling.diffusers_schedulers import scheduler
+from diffusion_lab.sampling.draw import NetworkCalls
 from diffusion_lab.sampling.samplers import ddim, ddpm, dpm_solver, euler, heun
 
 diffusers = pytest.importorskip("diffusers")
@@ -124,6 +125,25 @@ def test_trajectories_agree(case, monkeypatch):
     assert (expected[0] - expected[-1]).abs().max() > 0.1
 
 
+class Certain(nn.Module):
+    """Knows the image: 2.5 everywhere, beyond what schedulers clip to by default."""
+
+    def forward(self, noisy, level, label=None):
+        return torch.full_like(noisy, 2.5)
+
+
+@pytest.mark.parametrize(
+    "name", ["DDIMScheduler", "DDPMScheduler", "HeunDiscreteScheduler", "PNDMScheduler", "EulerDiscreteScheduler"]
+)
+@pytest.mark.parametrize("steps", [9, 10])
+def test_the_adapter_clips_nothing_and_makes_the_calls_it_is_given(name, steps):
+    denoiser = Denoiser(Certain(), Discrete(linear()), Image(), levels.time, torch.zeros(1), torch.ones(1))
+    with NetworkCalls(denoiser) as calls:
+        drawn = scheduler(denoiser, start(), steps=steps, name=name)
+    torch.testing.assert_close(drawn, torch.full_like(drawn, 2.5), atol=0.1, rtol=0)
+    assert steps - 1 <= calls.count <= steps + 1  # PNDM makes its second call twice
+
+
 def test_the_adapter_repeats_the_noise_of_stochastic_schedulers():
     denoiser = Denoiser(NETWORK, Discrete(linear()), Noise(), levels.time, torch.zeros(1), torch.ones(1))
     drawn = [scheduler(denoiser, start(), steps=5, name="EulerAncestralDiscreteScheduler") for _ in range(2)]
@@ -134,7 +154,7 @@ def test_the_adapter_repeats_the_noise_of_stochastic_schedulers():
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("NoScheduler", {}, "sampler.name=NoScheduler is no scheduler of diffusers"),
+        ("NoScheduler", {}, "sampler.name=NoScheduler is no scheduler"),
         ("UniPCMultistepScheduler", {"solver_type": "none"}, "sampler.settings"),
         ("DDIMScheduler", {"timestep_spacing": "sideways"}, "sampler.settings"),
     ],

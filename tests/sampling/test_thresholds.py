@@ -3,7 +3,7 @@ import torch
 
 from diffusion_lab.process.schedules import Cosine
 from diffusion_lab.sampling.samplers import ddim
-from diffusion_lab.sampling.thresholds import dynamic, static
+from diffusion_lab.sampling.thresholds import dynamic, none, static
 from tests.sampling.ideal import GaussianNetwork, ideal_denoiser
 
 
@@ -26,6 +26,11 @@ def test_dynamic_is_that_of_diffusers():
     torch.manual_seed(0)
     image = torch.randn(4, 1, 8, 8) * torch.tensor([0.1, 0.5, 1.0, 3.0]).view(4, 1, 1, 1)
     torch.testing.assert_close(dynamic(image, denoiser_of(0.5, 0.5), 0.9), theirs._threshold_sample(image))
+
+
+def test_none_leaves_images_as_they_are():
+    image = torch.randn(2, 1, 2, 2) * 9
+    assert none(image, denoiser_of(0.5, 0.5)) is image
 
 
 @pytest.mark.parametrize("threshold", [static, dynamic])

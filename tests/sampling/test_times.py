@@ -18,7 +18,8 @@ def type_name(value):
 def test_times_fall_from_the_noisy_end(schedule, grid, steps):
     made = grid(schedule, steps, CPU)
     assert made.shape == (steps,)
-    assert made[0] == 1
+    assert made[0] == 1 or grid in (times.karras, times.log_snr_uniform)  # which leave out sigma above 80
+    assert made[0] > 0.98
     assert (made.diff() < 0).all()
     assert made[-1] >= 0
 
@@ -42,7 +43,7 @@ def test_karras_times_have_karras_sigmas(schedule):
     expected = (sigma[0] ** (1 / 7) + np.linspace(0, 1, 12) * (sigma[-1] ** (1 / 7) - sigma[0] ** (1 / 7))) ** 7
     np.testing.assert_allclose(sigma, expected, rtol=1e-6)
     ends = schedule(torch.tensor([1.0, 0.0], dtype=torch.float64))
-    np.testing.assert_allclose(sigma[[0, -1]], (ends[1] / ends[0]).numpy(), rtol=1e-6)
+    np.testing.assert_allclose(sigma[[0, -1]], (ends[1] / ends[0]).clamp(max=80).numpy(), rtol=1e-6)
 
 
 def test_with_edms_schedule_uniform_and_karras_are_the_same():

@@ -64,7 +64,7 @@ def blobs(count: int) -> torch.Tensor:
 def losses_of_20_steps(module: DiffusionTraining) -> list[float]:
     """On one batch with its noise and times, so that nothing but learning changes the loss."""
     pixels, noise, label = blobs(16), torch.randn(16, 1, 8, 8), torch.full((16,), -1)
-    time = module.times(16, CPU)
+    time = module.draw_times(16)
     optimizer = torch.optim.Adam(module.parameters(), lr=3e-3, fused=True)
     losses = []
     for _ in range(21):

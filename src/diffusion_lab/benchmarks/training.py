@@ -112,7 +112,7 @@ def bare_loop(config: dict, folder: Path, plain: bool = False) -> Work:
     def work() -> int:
         noise = torch.randn_like(pixels, dtype=torch.float32)
         with context:
-            loss = module.objective(pixels, label, noise, module.times(len(pixels), device))
+            loss = module.objective(pixels, label, noise, module.draw_times(len(pixels)))
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -43,7 +43,7 @@ def _sample(cfg: DictConfig, run: Run) -> Path:
     checkpoint = load_checkpoint(cfg.checkpoint)
     config = with_choices(checkpoint["config"], cfg)
     denoiser = build_denoiser({**checkpoint, "config": config}, tuple(cfg.trusted))
-    labels = _labels(cfg.label, cfg.count, config["data"]["num_classes"])
+    labels = _labels(cfg.label, cfg.count, config["network"].get("num_classes", 0))
 
     import torch
     from hydra.utils import instantiate

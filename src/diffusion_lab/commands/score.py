@@ -31,6 +31,7 @@ def score(config: dict, decoded: Decoded, denoiser: Denoiser, precision: str) ->
         autocast=autocast(precision, denoiser.mean.device),
         vlb_calls=metrics.get("vlb_calls"),
         vlb_steps=config["variance"]["steps"],
+        vlb_large=config["sampler"].get("variance") == "large",
     )
 
 

@@ -34,6 +34,7 @@ def evaluate(
     autocast: contextlib.AbstractContextManager,
     vlb_calls: int | None = None,
     vlb_steps: int = 1000,
+    vlb_large: bool = False,
 ) -> dict:
     """Score `denoiser` against the held-out images of `decoded`.
 
@@ -48,6 +49,7 @@ def evaluate(
         batch_size: images at a time; fixed by the config, for float rounding depends on it.
         vlb_calls: network calls for each held-out image to estimate the variational bound by; None leaves it out.
         vlb_steps: that the bound is about.
+        vlb_large: whether its steps have the large variance, where the network predicts none.
 
     Returns:
         noise_loss, image_loss, kid, kid_std, fid, and what they depend on; where asked for, also bits_per_dimension and its
@@ -57,7 +59,7 @@ def evaluate(
     errors = mean_denoising_errors(denoiser, batches_of(split, batch_size), autocast)
     if vlb_calls:
         batches = batches_of(split, batch_size)
-        bits, error = mean_bits_per_dimension(denoiser, batches, autocast, vlb_steps, vlb_calls)
+        bits, error = mean_bits_per_dimension(denoiser, batches, autocast, vlb_steps, vlb_calls, vlb_large)
         errors |= {"bits_per_dimension": bits, "bits_per_dimension_error": error}
     extractor = extractor.to(denoiser.mean.device)
     positions = hashlib.sha256(decoded.held_out.tobytes()).hexdigest()[:8]

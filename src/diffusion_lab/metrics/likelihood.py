@@ -13,13 +13,20 @@ SEED = 1  # fixed: every checkpoint is asked the same questions
 
 
 def bits_per_dimension(
-    denoiser: Denoiser, pixels: Tensor, label: Tensor | None, index: Tensor, steps: int = 1000, calls: int = 20
+    denoiser: Denoiser,
+    pixels: Tensor,
+    label: Tensor | None,
+    index: Tensor,
+    steps: int = 1000,
+    calls: int = 20,
+    large: bool = False,
 ) -> Tensor:
     """An estimate of the bound for each image, (B,): what a sampler of `steps` ancestral steps would need to describe it.
 
     The bound is the sum of three costs (Ho et al. 2020, arXiv:2006.11239, eq. 5): of the noisy end, of each step back, and
     of the 8-bit pixels given the last image estimate, a Gaussian cut into their 256 bins (sec. 3.3). The steps' sum is
-    estimated from `calls` of them, spread evenly; their variance is the learned one where the network predicts it.
+    estimated from `calls` of them, spread evenly; their variance is the learned one where the network predicts it, else
+    the small or the large one (see `diffusion_lab.process.posterior`).
 
     A schedule that begins far below one grey level makes a model pay for telling finer ones, unless it knows of them.
 
@@ -29,30 +36,36 @@ def bits_per_dimension(
         index: (B,) fixes each image's noise and steps.
         steps: of the sampler; a discrete schedule's own number.
         calls: network calls for each image, beside one for the last step.
+        large: which variance.
     """
     image = denoiser.normalise(pixels)
     device = image.device
     nats = _cost_of_the_noisy_end(denoiser, image) + _cost_of_the_pixels(denoiser, pixels, label, index, 1 / steps)
     offset = times_of_images(index)  # in [0, 1): which step of each stratum
     for call in range(calls):
-        step = 1 + ((call + offset) / calls * (steps - 1)).floor()  # 1 ... steps - 1
+        step = 1 + ((call + offset) / calls * (steps - 1)).floor().clamp(max=steps - 2)  # 1 ... steps - 1
         time, earlier = ((step + 1) / steps).to(device), (step / steps).to(device)
         noise = noise_of_images(SEED, index.tolist(), image.shape[1:], drawing=call + 1).to(device)
         signal_rate, noise_rate = denoiser.rates(time)
         estimate = denoiser(signal_rate * image + noise_rate * noise, time, label)
         rates, to = (signal_rate, noise_rate), denoiser.rates(earlier)
-        cost = divergence(estimate.image - image, rates, to, estimate.fraction)
+        error, fraction = estimate.image - image, estimate.fraction
+        if fraction is None and large:
+            fraction = torch.ones_like(error)
+        cost = divergence(error, rates, to, fraction)
         nats = nats + cost.flatten(1).mean(1) * (steps - 1) / calls
     return nats / math.log(2)
 
 
 @torch.inference_mode()
-def mean_bits_per_dimension(denoiser: Denoiser, batches, autocast, steps: int, calls: int) -> tuple[float, float]:
+def mean_bits_per_dimension(
+    denoiser: Denoiser, batches, autocast, steps: int, calls: int, large: bool = False
+) -> tuple[float, float]:
     """Mean over all of `batches` (of `diffusion_lab.data.images.Batch`), and the standard error of that mean."""
     denoiser.eval()
     device = denoiser.mean.device
     with autocast:
-        bits = [bits_per_dimension(denoiser, *(part.to(device) for part in batch), steps, calls) for batch in batches]
+        bits = [bits_per_dimension(denoiser, *(part.to(device) for part in batch), steps, calls, large) for batch in batches]
     bits = torch.cat(bits).double()
     return bits.mean().item(), (bits.std() / math.sqrt(len(bits))).item()
 

@@ -9,7 +9,7 @@ from diffusion_lab.process.schedules import variance_preserving
 
 class Learned(nn.Module):
     """A monotone, piecewise linear log-SNR, learned as in variational diffusion models (Kingma et al. 2021,
-    arXiv:2107.00630, sec. 5.1 and appendix I): between fixed ends the schedule does not change the bound, only the
+    arXiv:2107.00630, sec. 5 and appendix I): between fixed ends the schedule does not change the bound, only the
     variance of its estimate, so that is what it is trained to lower. Variance preserving.
 
     Uniform times then spend on each interval of log-SNR the share softmax(logits); it starts as `LogSnrLinear`.

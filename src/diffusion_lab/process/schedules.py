@@ -10,6 +10,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from diffusion_lab.errors import UserError
+
 
 def log_snr(signal_rate: Tensor, noise_rate: Tensor) -> Tensor:
     """log(signal_rate ** 2 / noise_rate ** 2), the log-signal-to-noise ratio."""
@@ -212,10 +214,15 @@ class Shifted(nn.Module):
     Args:
         schedule: the schedule as it suits images of `base_size` pixels.
         image_size, base_size: sides in pixels.
+
+    Raises:
+        UserError: the schedule is a learned one.
     """
 
     def __init__(self, schedule: nn.Module, image_size: int, base_size: int = 64):
         super().__init__()
+        if any(True for _ in schedule.parameters()):
+            raise UserError("schedule=shifted cannot move a schedule that is learned: it finds its place itself")
         self.schedule = schedule
         self.shift = 2 * math.log(base_size / image_size)
 

@@ -1,4 +1,5 @@
-"""How training draws the diffusion times of a batch: functions of (count, device) to times (count,) in [0, 1].
+"""How training draws the diffusion times of a batch: functions of (count, device, schedule) to times
+(count,) in [0, 1], for that schedule.
 
 All but `uniform` are stratified: one draw in each of `count` equally likely strata, so the batch covers the density evenly.
 """
@@ -9,12 +10,12 @@ from torch import Tensor, nn
 from diffusion_lab.process.schedules import time_of
 
 
-def uniform(count: int, device: torch.device) -> Tensor:
+def uniform(count: int, device: torch.device, schedule: nn.Module | None = None) -> Tensor:
     """Independent times, t ~ U(0, 1)."""
     return torch.rand(count, device=device)
 
 
-def stratified(count: int, device: torch.device) -> Tensor:
+def stratified(count: int, device: torch.device, schedule: nn.Module | None = None) -> Tensor:
     """One uniform time in each of `count` equal strata, shuffled: the same density, a loss of lower variance.
 
     Kingma et al. 2021 (Variational diffusion models, arXiv:2107.00630, appendix I.1) draw times this way.
@@ -22,7 +23,9 @@ def stratified(count: int, device: torch.device) -> Tensor:
     return (torch.randperm(count, device=device) + torch.rand(count, device=device)) / count
 
 
-def logit_normal(count: int, device: torch.device, mean: float = 0.0, std: float = 1.0) -> Tensor:
+def logit_normal(
+    count: int, device: torch.device, schedule: nn.Module | None = None, mean: float = 0.0, std: float = 1.0
+) -> Tensor:
     """logit(t) ~ N(mean, std^2): most at the middle (Esser et al. 2024, arXiv:2403.03206, eq. 19)."""
     return torch.sigmoid(_normal(count, device, mean, std))
 
@@ -32,10 +35,9 @@ def log_normal(count: int, device: torch.device, schedule: nn.Module, mean: floa
     arXiv:2206.00364, table 1).
 
     Args:
-        schedule: the one that the times are for; sigma's in units of the normalised space.
+        mean, std: of log(sigma), sigma in units of the normalised space.
     """
-    log_sigma = _normal(count, torch.device("cpu"), mean, std)
-    return time_of(schedule, -2 * log_sigma.double()).float().to(device)
+    return time_of(schedule, -2 * _normal(count, device, mean, std).double()).float()
 
 
 def _normal(count: int, device: torch.device, mean: float, std: float) -> Tensor:

@@ -12,6 +12,7 @@ from diffusion_lab.errors import UserError
 from diffusion_lab.process.schedules import log_snr
 
 TABLE = 1000  # diffusers knows a schedule by its alpha_bar at so many times
+DEFAULTS = {"timestep_spacing": "trailing", "clip_sample": False, "skip_prk_steps": True}
 
 
 def scheduler(
@@ -27,13 +28,15 @@ def scheduler(
 ) -> Tensor:
     """Draw with `diffusers.<name>`; the arguments and the result are those of `diffusion_lab.sampling.samplers`.
 
-    The scheduler is shown the schedule's alpha_bar at 1,000 times, chooses the times itself, and works on images scaled
-    so that variance is preserved, whatever the schedule. Schedulers that add noise draw it for the batch as a
-    whole, the same for the same `noise`; so only the deterministic ones give image i whatever the batch.
+    The scheduler is shown the schedule's alpha_bar at 1,000 times, chooses the times of `steps` network calls itself, and
+    works on images scaled so that variance is preserved, whatever the schedule. Schedulers that add noise draw it for the
+    batch as a whole, the same for the same `noise`, not by `fresh_noise`; so only the deterministic ones give image i
+    whatever the batch.
 
     Args:
         name: of a class, for instance UniPCMultistepScheduler or DEISMultistepScheduler.
-        settings: its further arguments, such as timestep_spacing or use_karras_sigmas.
+        settings: its further arguments, such as use_karras_sigmas. Without them, where it knows of such things, it starts
+            at the noisy end (timestep_spacing trailing) and clips nothing (clip_sample false), as other samplers here.
 
     Raises:
         UserError: diffusers is not installed, or has no such scheduler or setting.
@@ -54,7 +57,7 @@ def scheduler(
         if callback:
             callback(call, noisy, prediction)
         state = solver.step(prediction.noise, timestep, state, **random).prev_sample
-    return state
+    return prediction.image  # what most schedulers end on; some stop at the schedule's clean end, noise and all
 
 
 def _scheduler(name: str, settings: dict, denoiser: Denoiser, steps: int, device: torch.device):
@@ -63,15 +66,19 @@ def _scheduler(name: str, settings: dict, denoiser: Denoiser, steps: int, device
         diffusers = importlib.import_module("diffusers")
     except ImportError as error:
         raise UserError("sampler=unipc and sampler=diffusers need diffusers: pip install diffusers") from error
+    kind = getattr(diffusers, name, None)
+    known = inspect.signature(kind.__init__).parameters if name.endswith("Scheduler") and kind else {}
+    if "trained_betas" not in known:
+        raise UserError(
+            f"sampler.name={name} is no scheduler of diffusers {diffusers.__version__} that any schedule can be given to"
+        )
+    settings = {**{key: value for key, value in DEFAULTS.items() if key in known}, **settings}
     times = torch.arange(1, TABLE + 1, dtype=torch.float64, device=device) / TABLE
     alpha_bar = torch.sigmoid(log_snr(*denoiser.schedule(times))).cpu()
     betas = 1 - alpha_bar / torch.cat([torch.ones(1, dtype=torch.float64), alpha_bar[:-1]])
-    kind = getattr(diffusers, name, None)
-    if kind is None or not name.endswith("Scheduler"):
-        raise UserError(f"sampler.name={name} is no scheduler of diffusers {diffusers.__version__}")
     try:
         solver = kind(num_train_timesteps=TABLE, trained_betas=betas.numpy(), prediction_type="epsilon", **settings)
-        solver.set_timesteps(steps, device=device)
-    except (TypeError, ValueError, NotImplementedError) as error:
+        solver.set_timesteps((steps + 1) // 2 if solver.order == 2 else steps, device=device)
+    except (TypeError, ValueError, NotImplementedError, AttributeError, ImportError) as error:
         raise UserError(f"diffusers' {name} does not take sampler.settings={settings}: {error}") from error
     return solver

@@ -36,7 +36,8 @@ class Walk:
     def __init__(self, denoiser: Denoiser, noise: Tensor, label, steps: int, times, threshold, fresh_noise, callback):
         self.denoiser, self.noise, self.label = denoiser, noise, label
         self.threshold, self.fresh_noise, self.callback = threshold, fresh_noise, callback
-        self.times = times(denoiser.schedule, steps, noise.device).tolist()
+        # As precise as the network is told, so that a schedule of discrete steps is at the same step for both.
+        self.times = times(denoiser.schedule, steps, noise.device).float().tolist()
         self.rates = [*(self.rates_at(time) for time in self.times), (1.0, 0.0)]
         self.calls = 0
 
@@ -48,11 +49,11 @@ class Walk:
         """The noise, as strong as a noisy image at the first time."""
         return math.hypot(*self.rates[0]) * self.noise
 
-    def predict(self, noisy: Tensor, time: float) -> Prediction:
-        """Call the network."""
+    def predict(self, noisy: Tensor, time: float, rates: tuple[float, float]) -> Prediction:
+        """Call the network at a time and its rates."""
         prediction = self.denoiser(noisy, self._tensor(time).to(noisy.dtype).expand(len(noisy)), self.label)
         if self.threshold:
-            signal_rate, noise_rate = self.rates_at(time)
+            signal_rate, noise_rate = rates
             image = self.threshold(prediction.image, self.denoiser)
             prediction = prediction._replace(image=image, noise=(noisy - signal_rate * image) / noise_rate)
         if self.callback:
@@ -65,7 +66,7 @@ class Walk:
         return self.fresh_noise(self.calls - 1) if self.fresh_noise else torch.randn_like(self.noise)
 
     def _tensor(self, time: float) -> Tensor:
-        return torch.tensor([time], dtype=torch.float64, device=self.noise.device)
+        return torch.full((1,), time, dtype=torch.float64, device=self.noise.device)  # no copy, so no wait
 
 
 def ddim(
@@ -90,7 +91,7 @@ def ddim(
     walk = Walk(denoiser, noise, label, steps, times, threshold, fresh_noise, callback)
     noisy = walk.start()
     for time, rates, to in zip(walk.times, walk.rates, walk.rates[1:], strict=False):
-        image, estimate, _ = walk.predict(noisy, time)
+        image, estimate, _ = walk.predict(noisy, time, rates)
         deviation = eta * math.sqrt(max(0.0, posterior.variances(rates, to)[0]))  # rounding may pass 0
         signal_rate, noise_rate = to
         noisy = signal_rate * image + math.sqrt(max(0.0, noise_rate**2 - deviation**2)) * estimate
@@ -122,7 +123,7 @@ def ddpm(
     walk = Walk(denoiser, noise, label, steps, times, threshold, fresh_noise, callback)
     noisy = walk.start()
     for time, rates, to in zip(walk.times, walk.rates, walk.rates[1:], strict=False):
-        image, estimate, fraction = walk.predict(noisy, time)
+        image, estimate, fraction = walk.predict(noisy, time, rates)
         if variance == "learned" and fraction is None:
             raise UserError("sampler.variance=learned needs a network trained with variance=learned; take small or large")
         (signal_rate, noise_rate), (to_signal_rate, to_noise_rate) = rates, to
@@ -154,8 +155,8 @@ def euler(
     walk = Walk(denoiser, noise, label, steps, times, threshold, fresh_noise, callback)
     noisy = walk.start()
     for step, (to_signal_rate, to_noise_rate) in enumerate(walk.rates[1:]):
-        noisy, time, _ = _churned(walk, noisy, step, churn / steps)
-        image, estimate, _ = walk.predict(noisy, time)
+        noisy, time, rates = _churned(walk, noisy, step, churn / steps)
+        image, estimate, _ = walk.predict(noisy, time, rates)
         noisy = to_signal_rate * image + to_noise_rate * estimate
     return noisy
 
@@ -183,12 +184,12 @@ def heun(
     walk = Walk(denoiser, noise, label, intervals, times, threshold, fresh_noise, callback)
     noisy = walk.start()
     for step, (to_signal_rate, to_noise_rate) in enumerate(walk.rates[1:]):
-        noisy, time, (signal_rate, noise_rate) = _churned(walk, noisy, step, churn / intervals)
-        image, estimate, _ = walk.predict(noisy, time)
+        noisy, time, rates = _churned(walk, noisy, step, churn / intervals)
+        image, estimate, _ = walk.predict(noisy, time, rates)
         noisy = to_signal_rate * image + to_noise_rate * estimate
         if step < intervals - 1:
-            corrected = walk.predict(noisy, walk.times[step + 1]).noise
-            length = to_noise_rate - to_signal_rate * noise_rate / signal_rate  # of the step in sigma, times signal_rate'
+            corrected = walk.predict(noisy, walk.times[step + 1], walk.rates[step + 1]).noise
+            length = to_noise_rate - to_signal_rate * rates[1] / rates[0]  # of the step in sigma, times signal_rate'
             noisy = noisy + length * (corrected - estimate) / 2
     return noisy
 
@@ -219,7 +220,8 @@ def dpm_solver(
     noisy = walk.start()
     images, lengths = [], []  # the newest first
     for time, rates, to in zip(walk.times, walk.rates, walk.rates[1:], strict=False):
-        images.insert(0, walk.predict(noisy, time).image)
+        images.insert(0, walk.predict(noisy, time, rates).image)
+        del images[order:]
         (signal_rate, noise_rate), (to_signal_rate, to_noise_rate) = rates, to
         if to_noise_rate == 0:
             break
@@ -228,7 +230,7 @@ def dpm_solver(
             images.pop(0)
             continue
         keep = math.exp(-(1 + eta) * length)
-        noisy = to_signal_rate * (keep / signal_rate * noisy + _image_part(images[:order], length, lengths, eta))
+        noisy = to_signal_rate * (keep / signal_rate * noisy + _image_part(images, length, lengths, eta))
         if eta:
             noisy = noisy + to_noise_rate * math.sqrt(-math.expm1(-2 * eta * length)) * walk.fresh()
         lengths.insert(0, length)
@@ -265,7 +267,8 @@ def _churned(walk: Walk, noisy: Tensor, step: int, churn: float) -> tuple[Tensor
         return noisy, time, (signal_rate, noise_rate)
     sigma = noise_rate / signal_rate
     more = sigma * (1 + min(churn, math.sqrt(2) - 1))
-    time = time_of(walk.denoiser.schedule, torch.tensor([-2 * math.log(more)], device=walk.noise.device).double()).item()
+    time = time_of(walk.denoiser.schedule, torch.tensor([-2 * math.log(more)], device=walk.noise.device).double())
+    time = time.float().item()
     rates = walk.rates_at(time)
     added = math.sqrt(max(0.0, (rates[1] / rates[0]) ** 2 - sigma**2))
     return rates[0] * (noisy / signal_rate + added * walk.fresh()), time, rates

@@ -9,8 +9,13 @@ from torch import Tensor
 from diffusion_lab.denoiser import Denoiser
 
 
+def none(image: Tensor, denoiser: Denoiser) -> Tensor:
+    """The image as it is."""
+    return image
+
+
 def static(image: Tensor, denoiser: Denoiser) -> Tensor:
-    """Clip to black and white (Ho et al. 2020, arXiv:2006.11239, sec. 3.2 of its code's `clip_denoised`)."""
+    """Clip to black and white (as the code of Ho et al. 2020, arXiv:2006.11239, does)."""
     return torch.clamp(image, -denoiser.mean / denoiser.std, (1 - denoiser.mean) / denoiser.std)
 
 

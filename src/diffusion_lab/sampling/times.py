@@ -1,9 +1,13 @@
 """The times at which a sampler calls the network: functions of (schedule, steps, device) to times (steps,), falling."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
 from diffusion_lab.process.schedules import log_snr, time_of
+
+MAX_SIGMA = 80.0  # EDM's: an image is as good as gone; some schedules end at thousands
 
 
 def trailing(schedule: nn.Module, steps: int, device: torch.device) -> Tensor:
@@ -22,8 +26,8 @@ def quadratic(schedule: nn.Module, steps: int, device: torch.device) -> Tensor:
 
 
 def karras(schedule: nn.Module, steps: int, device: torch.device, rho: float = 7.0) -> Tensor:
-    """sigma^(1/rho) falls evenly between the schedule's ends, sigma = noise_rate / signal_rate (Karras et al. 2022,
-    arXiv:2206.00364, eq. 5)."""
+    """sigma^(1/rho) falls evenly from MAX_SIGMA, or what the schedule has, to the schedule's clean end; sigma = noise_rate /
+    signal_rate (Karras et al. 2022, arXiv:2206.00364, eq. 5)."""
     low, high = _ends(schedule, device)
     roots = torch.linspace(1, 0, steps, dtype=torch.float64, device=device)
     root_low, root_high = (-low / 2 / rho).exp(), (-high / 2 / rho).exp()
@@ -31,11 +35,12 @@ def karras(schedule: nn.Module, steps: int, device: torch.device, rho: float = 7
 
 
 def log_snr_uniform(schedule: nn.Module, steps: int, device: torch.device) -> Tensor:
-    """The log-SNR rises evenly between the schedule's ends (Lu et al. 2022, arXiv:2206.00927, sec. 3.3)."""
+    """The log-SNR rises evenly, between the same ends (Lu et al. 2022, arXiv:2206.00927, sec. 3.3)."""
     low, high = _ends(schedule, device)
     return time_of(schedule, low + (high - low) * torch.linspace(0, 1, steps, dtype=torch.float64, device=device))
 
 
 def _ends(schedule: nn.Module, device: torch.device) -> tuple[Tensor, Tensor]:
     """The lowest and the highest log-SNR."""
-    return log_snr(*schedule(torch.tensor([1.0, 0.0], dtype=torch.float64, device=device))).unbind()
+    low, high = log_snr(*schedule(torch.tensor([1.0, 0.0], dtype=torch.float64, device=device))).unbind()
+    return low.clamp(min=-2 * math.log(MAX_SIGMA)), high

@@ -23,7 +23,7 @@ class DiffusionTraining(LightningModule):
         denoiser: the network with its schedule, target and normalisation.
         loss: an elementwise loss of (output, target), such as torch.nn.MSELoss(reduction="none").
         weighting: signal rates, noise rates and gains (B,) to the weights (B,) of the images' losses.
-        times: (count, device) to diffusion times (count,).
+        times: (count, device, schedule) to diffusion times (count,).
         optimizer: parameters to an optimizer.
         learning_rate: (optimizer, total_steps) to a torch scheduler, stepped each batch.
         label_dropout: probability of hiding an image's label, so that the network also works without one.
@@ -77,9 +77,13 @@ class DiffusionTraining(LightningModule):
         count = len(batch.pixels)
         hidden = torch.rand(count, device=self.device) < self.label_dropout
         noise = torch.randn_like(batch.pixels, dtype=torch.float32)
-        loss = self.objective(batch.pixels, torch.where(hidden, -1, batch.label), noise, self.times(count, self.device))
+        loss = self.objective(batch.pixels, torch.where(hidden, -1, batch.label), noise, self.draw_times(count))
         self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=count)
         return loss
+
+    def draw_times(self, count: int) -> Tensor:
+        """Diffusion times (count,) of a batch."""
+        return self.times(count, self.device, self.denoiser.schedule)
 
     def objective(self, pixels: Tensor, label: Tensor, noise: Tensor, time: Tensor) -> Tensor:
         """The loss, a scalar, of uint8 pixels (B, C, H, W) with this noise at these diffusion times (B,)."""
