@@ -5,7 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 from PIL import Image
 
 from diffusion_lab.experiments.runs import Run
@@ -92,19 +94,35 @@ def against(rankings: list[Ranking], x: str, label: str, metric: str) -> Figure 
         mean = [cell.figures[metric].mean for cell, _ in line]
         error = [[_half(cell.figures[metric]) for cell, _ in line]] * 2
         axis.errorbar([at for _, at in line], mean, yerr=error, fmt="o-", markersize=5, capsize=3, linewidth=1.2, label=name)
-    values = [at for _, at in points]
-    if min(values) > 0 and max(values) / min(values) >= 8:
+    values, means = [at for _, at in points], [cell.figures[metric].mean for cell, _ in points]
+    if _wide(values):
         axis.set_xscale("log")
-        if len(set(values)) < 12 and all(value.is_integer() for value in values):
-            axis.set_xticks(sorted(set(values)), [f"{value:g}" for value in sorted(set(values))], fontsize=8)
-            axis.minorticks_off()
+        _plain_ticks(axis.xaxis, values)
     else:
         axis.set_xlim(0, 1.06 * max(values))  # else a difference of noise fills the axis
+    if _wide(means):
+        axis.set_yscale("log")
+        _plain_ticks(axis.yaxis, means)
     axis.set_xlabel(label, fontsize=9)
     axis.set_ylabel(f"{NAMES[metric]} (less is better)", fontsize=9)
     if len(_lines(points, x)) > 1:
         axis.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return _plain(figure)
+
+
+def _wide(values: list[float]) -> bool:
+    """Whether values spread so far that only a logarithmic axis shows them all."""
+    return min(values) > 0 and max(values) / min(values) >= 8
+
+
+def _plain_ticks(axis: Axis, values: list[float]) -> None:
+    """The values themselves on a logarithmic axis, where they are few whole numbers, else 1, 2, 5, 10 and so on."""
+    ticks = sorted(set(values))
+    if len(ticks) > 8 or not all(value.is_integer() for value in ticks):
+        series = [m * 10.0**e for e in range(-6, 9) for m in (1, 2, 5)]
+        ticks = [tick for tick in series if min(values) / 1.2 <= tick <= max(values) * 1.2]
+    axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks], fontsize=8)
+    axis.set_minor_locator(NullLocator())
 
 
 def _number(ranking: Ranking, cell: Cell, x: str) -> float:
