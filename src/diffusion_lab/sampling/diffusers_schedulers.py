@@ -79,6 +79,6 @@ def _scheduler(name: str, settings: dict, denoiser: Denoiser, steps: int, device
     try:
         solver = kind(num_train_timesteps=TABLE, trained_betas=betas.numpy(), prediction_type="epsilon", **settings)
         solver.set_timesteps((steps + 1) // 2 if solver.order == 2 else steps, device=device)
-    except (TypeError, ValueError, NotImplementedError, AttributeError, ImportError) as error:
+    except (TypeError, ValueError, NotImplementedError) as error:
         raise UserError(f"diffusers' {name} does not take sampler.settings={settings}: {error}") from error
     return solver

@@ -5,6 +5,7 @@ All share these arguments:
     noise: standard normal noise (B, C, H, W), from which it starts.
     label: classes (B,) or None.
     steps: network calls, at least 1.
+and as keywords (`way`)
     times: where they are made, see `diffusion_lab.sampling.times`.
     threshold: keeps the image estimates possible, see `diffusion_lab.sampling.thresholds`; None leaves them as they are.
     fresh_noise: call number to standard normal noise like `noise`; by default from torch's global generator.
@@ -33,7 +34,17 @@ class Walk:
     Rates are Python numbers, so that steps are computed in double precision without waiting for the device.
     """
 
-    def __init__(self, denoiser: Denoiser, noise: Tensor, label, steps: int, times, threshold, fresh_noise, callback):
+    def __init__(
+        self,
+        denoiser: Denoiser,
+        noise: Tensor,
+        label: Tensor | None,
+        steps: int,
+        times: Callable = trailing,
+        threshold: Callable | None = None,
+        fresh_noise: Callable[[int], Tensor] | None = None,
+        callback: Callable[[int, Tensor, Prediction], None] | None = None,
+    ):
         self.denoiser, self.noise, self.label = denoiser, noise, label
         self.threshold, self.fresh_noise, self.callback = threshold, fresh_noise, callback
         # As precise as the network is told, so that a schedule of discrete steps is at the same step for both.
@@ -75,10 +86,7 @@ def ddim(
     label: Tensor | None = None,
     steps: int = 20,
     eta: float = 0.0,
-    times: Callable = trailing,
-    threshold: Callable | None = None,
-    fresh_noise: Callable[[int], Tensor] | None = None,
-    callback: Callable[[int, Tensor, Prediction], None] | None = None,
+    **way,
 ) -> Tensor:
     """DDIM (Song et al. 2021, arXiv:2010.02502, eq. 12 and 16): deterministic with eta = 0, ancestral with eta = 1.
 
@@ -88,7 +96,7 @@ def ddim(
     Args:
         eta: share of fresh noise, in [0, 1]. It lets later steps correct earlier ones, at the price of more steps.
     """
-    walk = Walk(denoiser, noise, label, steps, times, threshold, fresh_noise, callback)
+    walk = Walk(denoiser, noise, label, steps, **way)
     noisy = walk.start()
     for time, rates, to in zip(walk.times, walk.rates, walk.rates[1:], strict=False):
         image, estimate, _ = walk.predict(noisy, time, rates)
@@ -106,10 +114,7 @@ def ddpm(
     label: Tensor | None = None,
     steps: int = 20,
     variance: str = "small",
-    times: Callable = trailing,
-    threshold: Callable | None = None,
-    fresh_noise: Callable[[int], Tensor] | None = None,
-    callback: Callable[[int, Tensor, Prediction], None] | None = None,
+    **way,
 ) -> Tensor:
     """Ancestral sampling (Ho et al. 2020, arXiv:2006.11239, algorithm 2), over as many steps as asked for (Nichol and
     Dhariwal 2021, arXiv:2102.09672, sec. 4). With the small variance it is `ddim` with eta = 1.
@@ -120,7 +125,7 @@ def ddpm(
     Raises:
         UserError: the network predicts no variance, and "learned" was asked for.
     """
-    walk = Walk(denoiser, noise, label, steps, times, threshold, fresh_noise, callback)
+    walk = Walk(denoiser, noise, label, steps, **way)
     noisy = walk.start()
     for time, rates, to in zip(walk.times, walk.rates, walk.rates[1:], strict=False):
         image, estimate, fraction = walk.predict(noisy, time, rates)
@@ -141,10 +146,7 @@ def euler(
     label: Tensor | None = None,
     steps: int = 20,
     churn: float = 0.0,
-    times: Callable = trailing,
-    threshold: Callable | None = None,
-    fresh_noise: Callable[[int], Tensor] | None = None,
-    callback: Callable[[int, Tensor, Prediction], None] | None = None,
+    **way,
 ) -> Tensor:
     """Euler's method for the probability flow, d(noisy / signal_rate) / d sigma = noise (Karras et al. 2022,
     arXiv:2206.00364, algorithm 2 without its correction). Without churn it is `ddim`.
@@ -152,7 +154,7 @@ def euler(
     Args:
         churn: noise added and removed again over the whole way, S_churn of the paper.
     """
-    walk = Walk(denoiser, noise, label, steps, times, threshold, fresh_noise, callback)
+    walk = Walk(denoiser, noise, label, steps, **way)
     noisy = walk.start()
     for step, (to_signal_rate, to_noise_rate) in enumerate(walk.rates[1:]):
         noisy, time, rates = _churned(walk, noisy, step, churn / steps)
@@ -167,10 +169,7 @@ def heun(
     label: Tensor | None = None,
     steps: int = 20,
     churn: float = 0.0,
-    times: Callable = trailing,
-    threshold: Callable | None = None,
-    fresh_noise: Callable[[int], Tensor] | None = None,
-    callback: Callable[[int, Tensor, Prediction], None] | None = None,
+    **way,
 ) -> Tensor:
     """EDM's sampler (Karras et al. 2022, arXiv:2206.00364, algorithms 1 and 2): second order.
 
@@ -181,7 +180,7 @@ def heun(
         churn: noise added and removed again over the whole way, S_churn of the paper.
     """
     intervals = (steps + 1) // 2
-    walk = Walk(denoiser, noise, label, intervals, times, threshold, fresh_noise, callback)
+    walk = Walk(denoiser, noise, label, intervals, **way)
     noisy = walk.start()
     for step, (to_signal_rate, to_noise_rate) in enumerate(walk.rates[1:]):
         noisy, time, rates = _churned(walk, noisy, step, churn / intervals)
@@ -201,10 +200,7 @@ def dpm_solver(
     steps: int = 20,
     order: int = 2,
     eta: float = 0.0,
-    times: Callable = trailing,
-    threshold: Callable | None = None,
-    fresh_noise: Callable[[int], Tensor] | None = None,
-    callback: Callable[[int, Tensor, Prediction], None] | None = None,
+    **way,
 ) -> Tensor:
     """DPM-Solver++ (Lu et al. 2022, arXiv:2211.01095): a multistep method in log(1 / sigma), one network call a step.
 
@@ -216,7 +212,7 @@ def dpm_solver(
         order: 1, 2 or 3.
         eta: share of fresh noise, in [0, 1].
     """
-    walk = Walk(denoiser, noise, label, steps, times, threshold, fresh_noise, callback)
+    walk = Walk(denoiser, noise, label, steps, **way)
     noisy = walk.start()
     images, lengths = [], []  # the newest first
     for time, rates, to in zip(walk.times, walk.rates, walk.rates[1:], strict=False):
