@@ -1,16 +1,20 @@
-"""From a checkpoint file back to a Denoiser. Pickled code in a file is never run, and only trusted classes are built."""
+"""From a checkpoint file back to a Denoiser or a NoisyClassifier. Pickled code in a file is never run, and only trusted
+classes are built."""
 
 import pickle
 from pathlib import Path
 
 import torch
 from hydra.utils import get_object, instantiate
+from torch import Tensor, nn
 
+from diffusion_lab.classifier import NoisyClassifier
 from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.errors import UserError
 
 PARTS = ("network", "schedule", "target", "level")  # of a config, in the order in which a Denoiser takes them
-PREFIX = "denoiser."  # of the Denoiser's weights within the LightningModule's
+PREFIXES = {"denoiser": "denoiser.", "classifier": "classifier."}  # of the weights within the LightningModule's
+WANTED = {"denoiser": "train.py leaves", "classifier": "train.py experiment=noisy_classifier leaves"}
 
 
 def load_checkpoint(path: str | Path) -> dict:
@@ -42,21 +46,50 @@ def build_denoiser(checkpoint: dict, trusted: tuple[str, ...] | None = ("diffusi
             a checkpoint that this process wrote itself.
 
     Raises:
-        UserError: the config names something else, or the weights do not fit the network.
+        UserError: the config names something else, the weights do not fit the network, or are those of a classifier.
     """
-    config = checkpoint["config"]
+    config, weights = checkpoint["config"], _weights(checkpoint, "denoiser")
     if trusted is not None:
-        for group in (*PARTS, "data", "sampler", "metrics"):
-            _refuse_strangers(config[group], trusted)
+        for group in (*PARTS, "data", "sampler", "metrics", "guidance"):
+            _refuse_strangers(config.get(group), trusted)
     channels = config["data"]["channels"]
     denoiser = Denoiser(*(instantiate(config[part]) for part in PARTS), torch.zeros(channels), torch.ones(channels))
+    return _loaded(denoiser, weights)
+
+
+def build_classifier(checkpoint: dict, trusted: tuple[str, ...] | None = ("diffusion_lab",)) -> NoisyClassifier:
+    """The NoisyClassifier of a checkpoint, as `build_denoiser` does it; its parameters want no gradients.
+
+    Raises:
+        UserError: the config names something else, the weights do not fit the network, or are those of a denoiser.
+    """
+    config, weights = checkpoint["config"], _weights(checkpoint, "classifier")
+    parts = ("network", "schedule", "level")
+    if trusted is not None:
+        for group in (*parts, "data"):
+            _refuse_strangers(config[group], trusted)
+    channels = config["data"]["channels"]
+    classifier = NoisyClassifier(*(instantiate(config[part]) for part in parts), torch.zeros(channels), torch.ones(channels))
+    return _loaded(classifier, weights).requires_grad_(False)
+
+
+def _weights(checkpoint: dict, kind: str) -> dict[str, Tensor]:
+    """The weights of a "denoiser" or a "classifier"; raises UserError where they are the other one's."""
     weights = checkpoint["state_dict"]
-    weights = {key.removeprefix(PREFIX): value for key, value in weights.items() if key.startswith(PREFIX)}
+    for other, prefix in PREFIXES.items():
+        if other != kind and any(key.startswith(prefix) for key in weights):
+            raise UserError(f"the checkpoint is of a {other}; give that of a {kind}, such as {WANTED[kind]}")
+    prefix = PREFIXES[kind]
+    return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+
+
+def _loaded(model: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
+    """`model` with these weights, in evaluation mode, in the layout it is fastest in."""
     try:
-        denoiser.load_state_dict(weights)
+        model.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError("the checkpoint's weights do not fit the network its config names") from error
-    return denoiser.to(memory_format=torch.channels_last).eval()
+    return model.to(memory_format=torch.channels_last).eval()
 
 
 def has_averaged_weights(checkpoint: dict) -> bool:

@@ -67,3 +67,21 @@ class Denoiser(nn.Module):
     def to_pixels(self, image: Tensor) -> Tensor:
         """The model's space back to pixel values, float32 clamped to [0, 1]."""
         return (image.float() * self.std + self.mean).clamp(0, 1)
+
+
+class DenoiserAround(Denoiser):
+    """What guidance and edits are made of: a denoiser around `denoiser`, of the same schedule and pixels.
+
+    Its forward calls `self.denoiser` and returns other estimates, tied in the same way.
+    """
+
+    def __init__(self, denoiser: Denoiser):
+        parts = (denoiser.network, denoiser.schedule, denoiser.target, denoiser.level)
+        super().__init__(*parts, denoiser.mean, denoiser.std)
+        self.denoiser = denoiser
+        self.train(denoiser.training)
+
+    def of_image(self, image: Tensor, noisy: Tensor, time: Tensor, fraction: Tensor | None = None) -> Prediction:
+        """The prediction that has this image estimate; the noise is what is left of `noisy`."""
+        signal_rate, noise_rate = self.rates(time)
+        return Prediction(image, (noisy - signal_rate * image) / noise_rate, fraction)

@@ -15,7 +15,8 @@ from diffusion_lab.sampling.draw import NetworkCalls
 from tests.conftest import PROJECT, composed
 from tests.sampling.ideal import GaussianNetwork, ideal_denoiser
 
-PRESETS = sorted(Path(file).stem for file in (PROJECT / "conf" / "experiment").glob("*.yaml"))
+CLASSIFIERS = ("classifier", "noisy_classifier")  # see test_classifier.py
+PRESETS = sorted({Path(file).stem for file in (PROJECT / "conf" / "experiment").glob("*.yaml")} - {*CLASSIFIERS})
 SMALLER = {  # the same networks, narrow
     "ADMUNet": ["network.width=16", "network.multipliers=[1,1]", "network.blocks=1", "network.attention=[16]"],
     "DiT": ["network.width=32", "network.depth=2", "network.heads=2", "network.patch=16"],
@@ -55,7 +56,7 @@ def test_preset_learns_from_a_batch_and_draws_an_image(preset, tmp_path):
     denoiser = module.denoiser.eval()
     with NetworkCalls(denoiser) as calls, torch.inference_mode():
         drawn = instantiate(config["sampler"])(denoiser, torch.randn(2, *batch.pixels.shape[1:]), batch.label[:2], steps=5)
-    assert calls.count == 5
+    assert calls.count == 5 * 2
     assert drawn.shape == (2, *batch.pixels.shape[1:])
     assert drawn.isfinite().all()
 
@@ -83,6 +84,10 @@ def test_preset_goes_with_another_sampler(preset, sampler, tmp_path):
         (["sampler=diffusers"], "sampler.name=NAME is missing"),
         (["sampler=unipc", "sampler/times=karras"], "sampler/times does not go with"),
         (["pixels.mean=0.3"], "pixels.mean and pixels.std go together"),
+        (["task=classifier"], "task=classifier needs objective=cross_entropy and monitor=val/cross_entropy"),
+        (["network=classifier"], "network=classifier and objective=cross_entropy want task=classifier"),
+        (["experiment=noisy_classifier", "network=unet"], "network=unet gives images"),
+        (["data.shift=-1"], "data.shift=-1 must be a whole number, at least 0"),
         (["variance.steps=1"], "variance.steps=1 must be a whole number, at least 2"),
         (["sampler.variance=huge"], "sampler.variance=huge must be one of small, large, learned"),
     ],

@@ -10,11 +10,11 @@ from diffusion_lab.commands.plot import compose_schedules, main
 from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.experiments.pictures import dissolve
 from diffusion_lab.experiments.schedule_figure import schedule_figure
-from diffusion_lab.process.schedules import Cosine, Edm, Flow
+from diffusion_lab.process.schedules import Cosine, Edm, Flow, SingleLevel
 from tests.commands.test_command_line import one_line_error, type_command
 from tests.conftest import PROJECT
 
-NAMES = {file.stem for file in (PROJECT / "conf/schedule").glob("*.yaml")}
+NAMES = {file.stem for file in (PROJECT / "conf/schedule").glob("*.yaml")} - {"single_level"}  # nothing dissolves there
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +52,16 @@ def test_overrides_of_the_schedule_make_one_more():
     assert set(schedules) == {*NAMES, "schedule=flow schedule.shift=3"}
     assert schedules["schedule=flow schedule.shift=3"] == config["schedule"] == {**schedules["flow"], "shift": 3}
     assert set(compose_schedules(["schedule=flow"])[1]) == NAMES  # it is there already
+
+
+def test_a_constant_schedule_is_drawn_where_it_is_asked_for(denoiser):
+    config, schedules = compose_schedules(["experiment=classifier"])
+    assert schedules["experiment"] == config["schedule"] == {**config["schedule"], "noise_rate": 0.0}
+    pixels = torch.randint(0, 256, (1, 8, 8), dtype=torch.uint8)
+    figure = schedule_figure({"clean": SingleLevel(noise_rate=0.0), "cosine": Cosine()}, denoiser, pixels, "no noise")
+    figure.draw_without_rendering()  # its log-SNR is infinite
+    signal_axis, noise_axis, _ = figure.subfigs[0].axes
+    assert [set(axis.lines[0].get_ydata().tolist()) for axis in (signal_axis, noise_axis)] == [{1.0}, {0.0}]
 
 
 def test_the_figure_has_a_strip_and_a_colour_for_each(denoiser):

@@ -50,6 +50,24 @@ def test_flips_half_of_the_training_images_and_no_others(decoded, training):
     assert (10 <= mirrored.sum() <= 30) if training else same.all()
 
 
+@pytest.mark.parametrize("training", [True, False])
+def test_training_images_move_each_way_and_their_edges_stay(decoded, training):
+    data = Images(decoded, batch_size=40, shift=1)
+    data.trainer = SimpleNamespace(training=training)
+    batch = data.train.__getitems__(list(range(40)) * 10)
+    torch.manual_seed(0)
+    moved = data.on_after_batch_transfer(batch, 0).pixels
+    framed = np.pad(batch.pixels.numpy(), ((0, 0), (0, 0), (1, 1), (1, 1)), mode="edge")
+    places = [(down, right) for down in range(3) for right in range(3)]
+    views = np.stack([framed[..., down : down + 6, right : right + 6] for down, right in places])
+    counts = (views == moved.numpy()).all((2, 3, 4)).sum(1)
+    if training:
+        assert counts.sum() == 400
+        assert counts.min() > 20  # of 44
+    else:
+        assert counts[places.index((1, 1))] == 400
+
+
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
 def test_images_that_fit_on_the_device_are_gathered_there(decoded, device, monkeypatch):
     here = Images(decoded, batch_size=16, seed=3)

@@ -17,6 +17,7 @@ from diffusion_lab.process.schedules import (
     LogSnrLinear,
     Shifted,
     Sigmoid,
+    SingleLevel,
     log_snr,
     time_of,
 )
@@ -33,7 +34,7 @@ PRESERVING = [
     Learned(),
     Shifted(Cosine(), image_size=128),
 ]
-SCHEDULES = [*PRESERVING, Flow(), Edm()]
+SCHEDULES = [*PRESERVING, Flow(), Edm()]  # SingleLevel has no ends: it gets no noisier
 TIMES = torch.tensor([0.0, 0.25, 0.5, 1.0])
 
 
@@ -132,6 +133,14 @@ def test_flow_rates_sum_to_one_and_the_shift_is_a_shift_of_the_log_snr():
     torch.testing.assert_close(sum(shifted(time)), torch.ones(11, dtype=torch.float64))
     expected = log_snr(*plain(time)) - 2 * math.log(3)  # Esser et al.: sqrt(m / n) = shift divides the rates' ratio
     torch.testing.assert_close(log_snr(*shifted(time)), expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_single_level_is_the_same_at_all_times(dtype):
+    signal, noise = SingleLevel(signal_rate=0.8, noise_rate=0.0)(torch.tensor([0.0, 0.3, 1.0], dtype=dtype))
+    assert signal.dtype == noise.dtype == dtype
+    assert signal.tolist() == pytest.approx([0.8] * 3)
+    assert noise.tolist() == [0.0] * 3
 
 
 def test_a_larger_image_of_the_same_thing_is_as_hidden_under_the_shifted_schedule():

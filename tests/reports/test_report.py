@@ -11,6 +11,9 @@ from scipy import stats
 
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.reports import published
+from diffusion_lab.reports.collect import collect
+from diffusion_lab.reports.figures import against
+from diffusion_lab.reports.ranking import rankings
 from diffusion_lab.reports.render import html, latex, markdown, write_report
 from diffusion_lab.reports.report import report
 from tests.reports.made import made_config, made_run
@@ -110,6 +113,20 @@ def test_a_sampler_sweep_is_listed_and_drawn_not_ranked(tmp_path):
     assert list(by_title["Not ranked with others"].table["network calls"]) == [2, 4, 8]
     line = by_title["KID against network calls"].picture.axes[0].lines[0]
     assert list(line.get_xdata()) == [2, 4, 8]
+
+
+def test_guidance_shows_what_labels_cost(tmp_path):
+    for scale, kid, read in ((0.0, 0.3, 0.1), (1.0, 0.2, 0.9), (3.0, 0.25, 0.99)):
+        calls = {"network_calls": 20 if scale == 1 else 40, "label_accuracy": read}
+        made_run(tmp_path, kid, 0, calls, {"optimizer.scale": scale})
+        made_run(tmp_path, kid + 0.02, 1, {**calls, "label_accuracy": read - 0.02}, {"optimizer.scale": scale})
+    runs = [Run(path) for path in tmp_path.iterdir()]
+    by_title, _ = sections(runs, with_pictures=True)
+    assert sorted(by_title["Ranking by KID"].table["read as asked"]) == ["9.0%", "98.0%"]
+    axis = against(rankings(collect(runs), "kid"), "label_accuracy", "read", "kid", "optimizer.scale").axes[0]
+    assert sorted(text.get_text() for text in axis.texts) == ["scale 0", "scale 1", "scale 3"]
+    points = sorted(zip(axis.lines[0].get_xdata(), axis.lines[0].get_ydata(), strict=True))
+    assert np.allclose(points, [(0.09, 0.31), (0.89, 0.21), (0.98, 0.26)])
 
 
 def test_failed_unfinished_and_metricless_runs_are_named(tmp_path):

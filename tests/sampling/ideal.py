@@ -64,6 +64,19 @@ class GaussianNetwork(nn.Module):
         return self.mean + gain * (noisy - level.sqrt() * self.mean)
 
 
+class LabelledNetwork(nn.Module):
+    """One network for each label, and the last one for images without."""
+
+    def __init__(self, *networks: nn.Module):
+        super().__init__()
+        self.networks = nn.ModuleList(networks)
+
+    def forward(self, noisy: Tensor, level: Tensor, label=None) -> Tensor:
+        label = torch.full((len(noisy),), -1) if label is None else label
+        outputs = torch.stack([network(noisy, level) for network in self.networks])
+        return outputs[label, torch.arange(len(noisy))]
+
+
 def ideal_denoiser(network: nn.Module, schedule: nn.Module) -> Denoiser:
     channels = 1
     return Denoiser(network, schedule, Image(), signal_power, torch.zeros(channels), torch.ones(channels))

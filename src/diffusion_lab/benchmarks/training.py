@@ -13,7 +13,8 @@ from diffusion_lab.benchmarks import peers
 from diffusion_lab.benchmarks.machine import convolution
 from diffusion_lab.benchmarks.subject import experiment, forward_flops, network_of, random_images, title
 from diffusion_lab.benchmarks.timing import Figure, Work, compare, now, rate
-from diffusion_lab.commands.fit import quiet_lightning, standard_callbacks, training_parts
+from diffusion_lab.commands.fit import training_parts
+from diffusion_lab.commands.loop import quiet_lightning, standard_callbacks
 from diffusion_lab.data.images import Batch
 from diffusion_lab.experiments import tracking
 from diffusion_lab.experiments.runs import Run

@@ -1,9 +1,10 @@
 """Mistakes in a config that can be found without importing torch, each answered in one line."""
 
 from importlib.util import find_spec
+from math import isfinite
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from diffusion_lab.errors import UserError
 
@@ -13,6 +14,7 @@ AT_LEAST = {
     "count": 1,
     "data.image_size": 1,
     "data.repeat": 1,
+    "data.shift": 0,
     "data.max_images": 2,
     "metrics.samples": 2,
     "metrics.batch_size": 1,
@@ -20,6 +22,11 @@ AT_LEAST = {
     "metrics.vlb_calls": 1,
     "variance.steps": 2,
     "sampler.steps": 1,
+    "sampler.resamples": 1,
+    "sampler.jump": 1,
+    "edit.factor": 2,
+    "edit.columns": 2,
+    "edit.corrections": 0,
     "grid.every_n_epochs": 1,
     "grid.count": 1,
 }
@@ -30,7 +37,7 @@ CHOICES = {
     "compile": ("auto", True, False),
     "sampler.variance": ("small", "large", "learned"),
     "sampler.order": (1, 2, 3),
-    "objective": ("kid", "fid", "noise_loss", "image_loss"),
+    "objective": ("kid", "fid", "noise_loss", "image_loss", "cross_entropy"),
 }
 
 
@@ -47,9 +54,15 @@ def check(cfg: DictConfig) -> None:
     if OmegaConf.is_missing(cfg, "checkpoint"):
         raise UserError("checkpoint=FILE is missing; a run's are in outputs/<name>/<run>/checkpoints/")
     _check_together(cfg)
+    _check_guidance(cfg)
+    _check_edit(cfg)
     seed = cfg.get("seed")
     if seed is not None and (not isinstance(seed, int) or seed < 0):
         raise UserError(f"seed={seed} must be a whole number, at least 0")
+    for key in ("guidance.checkpoint", "metrics.classifier"):
+        file = OmegaConf.select(cfg, key)
+        if file is not None and not Path(file).expanduser().is_file():
+            raise UserError(f"{key}={file} is not a file")
     root = OmegaConf.select(cfg, "data.root")
     if root is not None and not Path(root).expanduser().is_dir():
         raise UserError(f"data.root={root} is not a folder")
@@ -57,7 +70,13 @@ def check(cfg: DictConfig) -> None:
 
 def _check_together(cfg: DictConfig) -> None:
     """Raise UserError for choices that do not go together."""
-    schedule, times = (OmegaConf.select(cfg, f"choices.{group}") for group in ("schedule", "times"))
+    schedule, times, task = (OmegaConf.select(cfg, f"choices.{group}") for group in ("schedule", "times", "task"))
+    if task == "classifier":
+        _check_classifier(cfg)
+    elif task and (cfg.choices.network == "classifier" or cfg.objective == "cross_entropy"):
+        raise UserError(
+            "network=classifier and objective=cross_entropy want task=classifier: take experiment=noisy_classifier"
+        )
     if schedule == "learned" and times not in ("uniform", "stratified"):
         raise UserError(f"schedule=learned finds the density of noise levels itself: take times=stratified, not {times}")
     if (OmegaConf.select(cfg, "pixels.mean") is None) != (OmegaConf.select(cfg, "pixels.std") is None):
@@ -74,9 +93,60 @@ def _check_together(cfg: DictConfig) -> None:
             raise UserError("sampler=unipc and sampler=diffusers need diffusers: pip install diffusers")
 
 
+def _check_guidance(cfg: DictConfig) -> None:
+    """Raise UserError for a setting of guidance that means nothing."""
+    if OmegaConf.is_missing(cfg.get("guidance") or {}, "checkpoint"):
+        raise UserError("guidance.checkpoint=FILE is missing: one that experiment=noisy_classifier leaves")
+    scale, rescale, interval = (OmegaConf.select(cfg, f"guidance.{key}") for key in ("scale", "rescale", "interval"))
+    scales = scale if isinstance(scale, ListConfig) and "gif" in cfg else [scale]  # sample.py draws a column for each
+    if not scales or not all(each is None or _is_number(each) for each in scales):
+        raise UserError(f"guidance.scale={scale} must be a number, or for sample.py a list of numbers")
+    if len(scales) > 1 and cfg.gif:
+        raise UserError("gif=true shows one guidance.scale, not several")
+    if rescale is not None and not (_is_number(rescale) and 0 <= rescale <= 1):
+        raise UserError(f"guidance.rescale={rescale} must be a number from 0 to 1")
+    if interval is not None and not (_are_numbers(interval) and len(interval) == 2 and 0 <= interval[0] < interval[1]):
+        raise UserError(f"guidance.interval={interval} must be [lowest, highest], two noise levels sigma from 0 up")
+
+
+def _check_edit(cfg: DictConfig) -> None:
+    """Raise UserError for an edit's time or strength that is none."""
+    for key in ("edit.times", "edit.strengths"):
+        times = OmegaConf.select(cfg, key)
+        if times is not None and not (_are_numbers(times) and len(times) and all(0 < time <= 1 for time in times)):
+            raise UserError(f"{key}={times} must be a list of times above 0 and up to 1, which is pure noise")
+    sampler = cfg.get("sampler") or {}
+    if "spacing" in (cfg.get("edit") or {}) and (not str(sampler.get("_target_")).endswith(".ddim") or sampler.eta):
+        raise UserError("this edit goes back the way that DDIM came: take sampler=ddim, with sampler.eta=0")
+    sigma = OmegaConf.select(cfg, "edit.sigma")
+    if sigma is not None and not (_is_number(sigma) and sigma > 0):
+        raise UserError(f"edit.sigma={sigma} must be a number of pixels above 0")
+
+
+def _are_numbers(values) -> bool:
+    return isinstance(values, ListConfig) and all(_is_number(value) for value in values)
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+def _check_classifier(cfg: DictConfig) -> None:
+    """Raise UserError for what belongs to a denoiser."""
+    if cfg.objective != "cross_entropy" or cfg.monitor != "val/cross_entropy":
+        raise UserError(
+            "task=classifier needs objective=cross_entropy and monitor=val/cross_entropy: take experiment=classifier"
+        )
+    if "outputs" in cfg.network:
+        raise UserError(
+            f"network={cfg.choices.network} gives images, and task=classifier needs classes: take network=classifier"
+        )
+
+
 def plain(cfg: DictConfig) -> dict:
-    """The resolved config as nested plain values, with data.root made absolute so that it means the same from anywhere."""
+    """The resolved config as nested plain values, with its paths made absolute so that they mean the same from anywhere."""
     config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    if config["data"].get("root"):
-        config["data"]["root"] = str(Path(config["data"]["root"]).expanduser().resolve())
+    for group, key in (("data", "root"), ("guidance", "checkpoint"), ("metrics", "classifier")):
+        if (config.get(group) or {}).get(key):
+            config[group][key] = str(Path(config[group][key]).expanduser().resolve())
     return config

@@ -26,8 +26,11 @@ def exit_on_user_error(function: Callable, *arguments):
 
 
 @contextlib.contextmanager
-def calls_progress(denoiser, total: int, doing: str) -> Iterator[None]:
-    """A progress bar of the network calls that `denoiser` makes meanwhile, `total` or somewhat fewer, on a terminal."""
+def calls_progress(denoiser, total: int | None, doing: str) -> Iterator[None]:
+    """A progress bar of the network calls that `denoiser` makes meanwhile, `total` or somewhat fewer, on a terminal.
+
+    A total of None is not known beforehand.
+    """
     with Progress(transient=True, disable=not sys.stdout.isatty()) as progress:
         task = progress.add_task(doing, total=total)
         hook = denoiser.register_forward_hook(lambda *_: progress.advance(task))
@@ -49,7 +52,23 @@ def print_figures(results: dict, title: str) -> None:
     row = [kid, f"{results['fid']:.2f}", f"{results['noise_loss']:.4f}", f"{results['image_loss']:.4f}"]
     if bits:
         row.append(f"{results['bits_per_dimension']:.3f} ± {results['bits_per_dimension_error']:.3f}")
+    if "label_accuracy" in results:
+        table.add_column("read as asked (real images)", justify="right")
+        row.append(f"{results['label_accuracy']:.1%} ({results['real_label_accuracy']:.1%})")
     table.add_row(*row)
+    Console().print(table)
+
+
+def print_accuracy(results: dict, title: str) -> None:
+    """The figures of a classifier as a small table, with what they depend on beneath."""
+    times = list(results["accuracy_by_time"].items())[::2]
+    times_of = "each at a time of its own, or all at one"
+    said = f"of {results['real_images']} held-out images, {times_of}; {results['weights']} weights"
+    table = Table(title=title, caption=said, title_justify="left", caption_justify="left")
+    for column in ("cross_entropy", "accuracy", *(f"at {time}" for time, _ in times)):
+        table.add_column(column, justify="right")
+    shares = (results["accuracy"], *dict(times).values())
+    table.add_row(f"{results['cross_entropy']:.4f}", *(f"{share:.3f}" for share in shares))
     Console().print(table)
 
 

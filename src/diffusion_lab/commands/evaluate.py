@@ -14,6 +14,9 @@ from diffusion_lab.commands.data import decode_source, open_source
 from diffusion_lab.commands.job import attempt, once
 from diffusion_lab.experiments.runs import Run
 
+# Of checkpoints that are older than guidance.
+UNGUIDED = {"_target_": "diffusion_lab.sampling.guidance.ClassifierFreeGuidance", "_partial_": True, "scale": 1.0}
+
 
 def evaluate_checkpoint(cfg: DictConfig, folder: str, is_multirun: bool) -> float:
     """Score `cfg.checkpoint`, write results.json and a sample grid in `folder`, and return `cfg.objective`'s figure.
@@ -92,6 +95,7 @@ def _track(config: dict, run: Run, results: dict, grid: Path) -> None:
 def with_choices(trained: dict, cfg: DictConfig) -> dict:
     """The config a checkpoint was trained with, with what was chosen on the command line (what is not null) in its place."""
     chosen = plain(OmegaConf.merge({"data": {}}, cfg))
+    trained = {"guidance": UNGUIDED, **trained}
     words = chosen.get("choices", {})
     chosen["choices"] = {group: word for group, word in words.items() if word != "as_trained"}
     return _merge(trained, {key: chosen[key] for key in chosen if key in trained})

@@ -19,6 +19,7 @@ from diffusion_lab.commands.data import decode_source, open_source
 from diffusion_lab.errors import UserError, user_error_in
 
 CONF = Path(__file__).parents[3] / "conf"
+CONSTANT = ("single_level",)  # nothing dissolves under these, so they are drawn only where they are asked for
 
 
 def main(arguments: list[str]) -> None:
@@ -53,7 +54,8 @@ def plot(picture: str, overrides: list[str]) -> Path:
 
 
 def compose_schedules(overrides: list[str]) -> tuple[dict, dict[str, dict]]:
-    """The config of `python src/train.py <overrides>`, and the configs of all schedules in conf/schedule, by name.
+    """The config of `python src/train.py <overrides>`, and the configs of all schedules in conf/schedule, by name, but of
+    those that are constant.
 
     Overrides of the schedule itself hold for none of these: they make one more, which is named after them.
 
@@ -64,7 +66,7 @@ def compose_schedules(overrides: list[str]) -> tuple[dict, dict[str, dict]]:
     prepare_hydra()
     with initialize_config_dir(str(CONF), version_base="1.3"):
         names = GlobalHydra.instance().config_loader().get_group_options("schedule")
-        every = [f"+schedule@schedules.{name}={name}" for name in names]
+        every = [f"+schedule@schedules.{name}={name}" for name in names if name not in CONSTANT]
         cfg = compose("train", [*overrides, *every], return_hydra_config=True)
     HydraConfig.instance().set_config(cfg)  # what ${hydra:...} refers to
     cfg = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])

@@ -7,7 +7,7 @@ from diffusion_lab.commands.console import exit_on_user_error, short
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.runs import Run
 
-OBJECTIVES = ("kid", "fid", "noise_loss", "image_loss")
+OBJECTIVES = ("kid", "fid", "noise_loss", "image_loss", "cross_entropy")
 
 
 def main(arguments: list[str]) -> None:

@@ -10,13 +10,12 @@ from omegaconf import DictConfig
 
 from diffusion_lab.commands.checks import check
 from diffusion_lab.commands.console import calls_progress, exit_on_user_error, short
-from diffusion_lab.commands.evaluate import with_choices
-from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.runs import Run
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from diffusion_lab.commands.opened import Opened
     from diffusion_lab.denoiser import Denoiser, Prediction
 
 log = logging.getLogger(__name__)
@@ -28,50 +27,68 @@ def sample_checkpoint(cfg: DictConfig, folder: str) -> None:
     """Draw `cfg.count` images from `cfg.checkpoint` into `folder`: grid.png, 00000.png and so on, and trajectory.gif."""
     run = Run(Path(folder))
     try:
-        grid = exit_on_user_error(_sample, cfg, run)
+        count, grid = exit_on_user_error(_sample, cfg, run)
     finally:
         run.remove_if_empty()
-    print(f"{cfg.count} images and their grid: {short(grid)}")
+    print(f"{count} images and their grid: {short(grid)}")
     if cfg.gif:
         print(f"from noise to images: {short(grid.with_name('trajectory.gif'))}")
 
 
-def _sample(cfg: DictConfig, run: Run) -> Path:
+def _sample(cfg: DictConfig, run: Run) -> tuple[int, Path]:
+    """How many images were drawn, and their grid."""
     check(cfg)
-    from diffusion_lab.checkpoints import build_denoiser, load_checkpoint
-
-    checkpoint = load_checkpoint(cfg.checkpoint)
-    config = with_choices(checkpoint["config"], cfg)
-    denoiser = build_denoiser({**checkpoint, "config": config}, tuple(cfg.trusted))
-    labels = _labels(cfg.label, cfg.count, config["network"].get("num_classes", 0))
-
-    import torch
-    from hydra.utils import instantiate
-    from torchvision.utils import save_image
-
+    from diffusion_lab.commands.opened import open_checkpoint
     from diffusion_lab.experiments.pictures import save_gif, save_grid
-    from diffusion_lab.hardware import autocast, choose_precision, keep_freed_memory, pick_device
+
+    opened = open_checkpoint(cfg)
+    scale = opened.config["guidance"]["scale"]
+    scales = scale if isinstance(scale, list) else [scale]
+    labels, per_class = _labels(opened, cfg.label, cfg.count, len(scales) > 1)
+    guided = {each: opened.guided(scale=each) for each in scales}
+    trajectory = Trajectory(opened.denoiser, opened.config["sampler"]["steps"]) if cfg.gif else None
+    run.folder.mkdir(parents=True, exist_ok=True)
+    drawn = _draw(cfg, opened, guided, labels, trajectory)
+    for each, images in drawn.items():
+        _save(images, run.folder / f"scale_{each:g}" if len(scales) > 1 else run.folder)
+    if trajectory:
+        save_gif([*trajectory.frames(), *drawn.values()], run.folder / "trajectory.gif")
+    count, grid = sum(map(len, drawn.values())), run.folder / "grid.png"
+    if len(scales) > 1:
+        return count, _save_columns(drawn, labels, grid)
+    return count, save_grid(*drawn.values(), grid, per_class)
+
+
+def _draw(cfg: DictConfig, opened: Opened, guided: dict[float, Denoiser], labels: Tensor | None, callback) -> dict:
+    """The images (N, C, H, W) of each guided denoiser, from the same noise."""
+    import torch
+
     from diffusion_lab.sampling.draw import draw
 
-    keep_freed_memory()
-    device = pick_device(cfg.accelerator)
-    context = autocast(choose_precision(cfg.precision, device), device)
-    size = config["data"]["image_size"]
-    shape = (config["data"]["channels"], size, size)
-    sampler, calls = instantiate(config["sampler"]), config["sampler"]["steps"]
-    trajectory = Trajectory(denoiser, calls) if cfg.gif else None
-    settings = (cfg.count, config["seed"], cfg.batch_size, labels, context)
-    batches = draw(denoiser.to(device), sampler, shape, *settings, callback=trajectory)
-    run.folder.mkdir(parents=True, exist_ok=True)
-    images = []
-    with calls_progress(denoiser, calls * -(-cfg.count // cfg.batch_size), "Drawing"):
-        for batch in batches:
-            for image in batch:
-                save_image(image, run.folder / f"{len(images):05d}.png")
-                images.append(image)
-    if trajectory:
-        save_gif([*trajectory.frames(), torch.stack(images)], run.folder / "trajectory.gif")
-    return save_grid(torch.stack(images), run.folder / "grid.png")
+    count = cfg.count if labels is None else len(labels)
+    settings = (opened.shape, count, opened.config["seed"], cfg.batch_size, labels, opened.autocast, callback)
+    calls = opened.config["sampler"]["steps"] * -(-count // cfg.batch_size) * len(guided)
+    with calls_progress(opened.denoiser, calls, "Drawing"):
+        return {each: torch.cat([*draw(denoiser, opened.sampler, *settings)]) for each, denoiser in guided.items()}
+
+
+def _save(images: Tensor, folder: Path) -> None:
+    from torchvision.utils import save_image
+
+    folder.mkdir(exist_ok=True)
+    for i, image in enumerate(images):
+        save_image(image, folder / f"{i:05d}.png")
+
+
+def _save_columns(drawn: dict[float, Tensor], labels: Tensor | None, file: Path) -> Path:
+    """A row an image, a column a scale."""
+    import torch
+
+    from diffusion_lab.experiments.pictures import save_strips
+
+    rows = torch.stack([*drawn.values()], 1)
+    names = [f"image {i}" + ("" if labels is None else f"\nlabel {labels[i]}") for i in range(len(rows))]
+    return save_strips(dict(zip(names, rows, strict=True)), [f"scale {scale:g}" for scale in drawn], file)
 
 
 class Trajectory:
@@ -94,13 +111,16 @@ class Trajectory:
         return [torch.cat(self.batches[call]) for call in sorted(self.batches)]
 
 
-def _labels(label: int | None, count: int, classes: int):
-    """`label` for every image, or each class in turn where there are classes; -1 draws without a label."""
+def _labels(opened: Opened, label: int | str | None, count: int, one_each: bool) -> tuple[Tensor | None, int | None]:
+    """The label of each image, and, for `label=all`, how many images there are of each class, in its row of the grid.
+
+    None takes each class in turn, where there are classes; -1 draws without a label.
+    """
     import torch
 
+    if label == "all" and opened.classes:
+        per_class = 1 if one_each else max(1, count // opened.classes)
+        return torch.arange(opened.classes).repeat_interleave(per_class), per_class
     if label is None:
-        return torch.arange(count) % classes if classes else None
-    if not isinstance(label, int) or not -1 <= label < classes:
-        known = f"0 to {classes - 1}, or -1 for none" if classes else "none: it was trained without labels"
-        raise UserError(f"label={label} is not a class of this checkpoint ({known})")
-    return torch.full((count,), label)
+        return torch.arange(count) % opened.classes if opened.classes else None, None
+    return opened.labels(label, count), None

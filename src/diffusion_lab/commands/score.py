@@ -11,15 +11,18 @@ from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.experiments import pictures
 from diffusion_lab.hardware import autocast
 from diffusion_lab.metrics.evaluation import evaluate
+from diffusion_lab.metrics.labels import judge
 from diffusion_lab.sampling.draw import draw
 
 
 def score(config: dict, decoded: Decoded, denoiser: Denoiser, precision: str) -> dict:
-    """Build sampler, extractor and KID from `config` and evaluate `denoiser` with them."""
+    """Build guidance, sampler, extractor, KID and the classifier from `config` and evaluate `denoiser` with them."""
     metrics = config["metrics"]
+    reader = metrics.get("classifier")
     return evaluate(
         denoiser,
         decoded,
+        guidance=instantiate(config["guidance"]),
         sampler=instantiate(config["sampler"]),
         extractor=instantiate(metrics["extractor"]),
         kid=instantiate(metrics["kid"]),
@@ -29,6 +32,7 @@ def score(config: dict, decoded: Decoded, denoiser: Denoiser, precision: str) ->
         seed=config["seed"],
         cache_dir=config["data"]["cache_dir"],
         autocast=autocast(precision, denoiser.mean.device),
+        classifier=judge(reader, config["data"]["num_classes"]).to(denoiser.mean.device) if reader else None,
         vlb_calls=metrics.get("vlb_calls"),
         vlb_steps=config["variance"]["steps"],
         vlb_large=config["sampler"].get("variance") == "large",
@@ -46,6 +50,7 @@ def scoring_calls(config: dict, decoded: Decoded) -> int:
 def draw_grid(config: dict, decoded: Decoded, precision: str, denoiser: Denoiser, file: Path) -> Path:
     """Draw the grid of fixed noise: at every epoch the same, so that one sees the network learn."""
     count, sampler = config["grid"]["count"], instantiate(config["sampler"])
+    denoiser = instantiate(config["guidance"])(denoiser)
     context, labels = autocast(precision, denoiser.mean.device), class_labels(config, count)
     batches = draw(denoiser, sampler, decoded.image_shape, count, config["seed"], count, labels, context)
     return pictures.save_grid(torch.cat(list(batches)), file)

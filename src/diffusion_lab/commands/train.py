@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from diffusion_lab.commands.checks import check, plain
-from diffusion_lab.commands.console import command, print_figures, short
+from diffusion_lab.commands.console import command, print_accuracy, print_figures, short
 from diffusion_lab.commands.data import decode_source, open_source
 from diffusion_lab.commands.job import attempt, once
 from diffusion_lab.experiments.runs import Run
@@ -57,21 +57,25 @@ def _fit(config: dict, run: Run, source: Source | None) -> dict:
 
     torch.manual_seed(config["seed"])
     network = instantiate(config["network"])
-    instantiate(config["metrics"]["extractor"])  # weights that are not there are better missed now than after training
+    if config["choices"]["task"] == "denoiser":
+        instantiate(config["metrics"]["extractor"])  # weights that are not there are better missed now than after training
     decoded = decode_source(config["data"], source or open_source(config["data"]))
-
-    from diffusion_lab.commands.fit import fit
-
+    fit = instantiate(config["task"])
     run.begin(config)
     return fit(config, run, network, decoded)
 
 
 def _print_end(run: Run, results: dict) -> None:
-    print_figures(results, "Final figures")
+    reads = "accuracy" in results  # a classifier's run
+    (print_accuracy if reads else print_figures)(results, "Final figures")
     checkpoint = short(run.last_checkpoint)
     print(f"trained in   {results['train_seconds']:.0f} s, {results['train_images_per_second']:.0f} images/s")
     print(f"run folder   {short(run.folder)}")
-    print(f"sample grid  {short(run.final_grid)}")
-    print("next         " + command("sample", f"checkpoint={checkpoint} count=36 seed=1"))
-    print("             " + command("train", "-m loss=mae,mse schedule=linear,cosine epochs=2"))
+    if reads:
+        print(f"checkpoint   {checkpoint}")
+        print(f"by noise     {short(run.accuracy)}")
+    else:
+        print(f"sample grid  {short(run.final_grid)}")
+        print("next         " + command("sample", f"checkpoint={checkpoint} count=36 seed=1"))
+        print("             " + command("train", "-m loss=mae,mse schedule=linear,cosine epochs=2"))
     sys.stdout.flush()

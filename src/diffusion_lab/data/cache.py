@@ -96,7 +96,7 @@ def _fill(folder: Path, source: Source, kept: np.ndarray, size: int, channels: i
     def one(i: int) -> tuple[np.ndarray, int] | str:
         try:
             image, label = source.items[int(i)]
-            return _fit(image, size, channels, antialias), label
+            return fitted(image, size, channels, antialias), label
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             return f"{source.name_of(int(i))} ({error})"
 
@@ -129,7 +129,7 @@ def _broken(names: list[str]) -> str:
     return f"{len(names)} broken image(s): {shown}. Mend or remove them, or take data.on_error=skip"
 
 
-def _fit(image: Image.Image, size: int, channels: int, antialias: bool) -> np.ndarray:
+def fitted(image: Image.Image, size: int, channels: int, antialias: bool) -> np.ndarray:
     """Centre crop to the short side, resize to size x size; (size, size, channels) uint8."""
     image = image.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels])
     if antialias:

@@ -68,12 +68,16 @@ class Images(LightningDataModule):
         repeat: how often an epoch visits each training image.
         flip: mirror each training image left to right with probability 0.5.
         seed: the order of epoch e depends on (seed, e) alone.
+        shift: move each training image up to so many pixels each way.
     """
 
-    def __init__(self, decoded: Decoded, batch_size: int, repeat: int = 1, flip: bool = False, seed: int = 0):
+    def __init__(
+        self, decoded: Decoded, batch_size: int, repeat: int = 1, flip: bool = False, seed: int = 0, shift: int = 0
+    ):
         super().__init__()
         self.batch_size = batch_size
         self.flip = flip
+        self.shift = shift
         self.seed = seed
         self.train = Split(decoded, decoded.train, repeat)
         self.held_out = Split(decoded, decoded.held_out)
@@ -100,11 +104,23 @@ class Images(LightningDataModule):
         return DataLoader(split, self.batch_size, sampler=sampler, collate_fn=_as_it_is, generator=own, pin_memory=pin)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Flip on the device, where the whole batch costs one pass."""
-        if not (self.flip and self.trainer.training):
-            return batch
-        mirrored = torch.rand(len(batch.pixels), 1, 1, 1, device=batch.pixels.device) < 0.5
-        return batch._replace(pixels=torch.where(mirrored, batch.pixels.flip(-1), batch.pixels))
+        """Flip and shift on the device, where the whole batch costs one pass."""
+        if self.flip and self.trainer.training:
+            mirrored = torch.rand(len(batch.pixels), 1, 1, 1, device=batch.pixels.device) < 0.5
+            batch = batch._replace(pixels=torch.where(mirrored, batch.pixels.flip(-1), batch.pixels))
+        if self.shift and self.trainer.training:
+            batch = batch._replace(pixels=shifted(batch.pixels, self.shift))
+        return batch
+
+
+def shifted(pixels: Tensor, most: int) -> Tensor:
+    """Each image of (B, C, H, W) moved at random, up to `most` pixels each way; its edge fills what becomes free."""
+    count, _, height, width = pixels.shape
+    down, right = torch.randint(-most, most + 1, (2, count, 1), device=pixels.device)
+    rows = (torch.arange(height, device=pixels.device) - down).clamp(0, height - 1)
+    columns = (torch.arange(width, device=pixels.device) - right).clamp(0, width - 1)
+    images = torch.arange(count, device=pixels.device)[:, None, None]
+    return pixels.permute(0, 2, 3, 1)[images, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
 def _as_it_is(batch: Batch) -> Batch:

@@ -120,12 +120,17 @@ def list_images(root: str | None) -> list[Path]:
         raise UserError("data.root is not set: give the folder of your images, as in data.root=path/to/images")
     if not Path(root).is_dir():
         raise UserError(f"data.root={root} is not a folder")
-    walked = (Path(parent, name) for parent, _, names in os.walk(root, followlinks=True) for name in names)
-    paths = sorted(path for path in walked if path.suffix.lower() in IMAGE_SUFFIXES)
+    paths = images_under(root)
     if len(paths) < 2:
         found = "no images" if not paths else "one image only, and one must be held out"
         raise UserError(f"data.root={root} holds {found} (looked for {' '.join(IMAGE_SUFFIXES)}, also in subfolders)")
     return paths
+
+
+def images_under(folder: str | Path) -> list[Path]:
+    """All files in a folder and its subfolders that are named like images, sorted."""
+    walked = (Path(parent, name) for parent, _, names in os.walk(folder, followlinks=True) for name in names)
+    return sorted(path for path in walked if path.suffix.lower() in IMAGE_SUFFIXES)
 
 
 def read_image(path: Path, channels: int) -> Image.Image:

@@ -11,7 +11,9 @@ from torchvision.utils import make_grid, save_image
 from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.process import schedules
 from diffusion_lab.process.seeds import noise_of_images
+from diffusion_lab.sampling import edits
 from diffusion_lab.sampling.draw import Sampler
+from diffusion_lab.sampling.samplers import ddim
 
 READABLE = 64  # small images are enlarged to at least this many pixels
 
@@ -52,7 +54,21 @@ def save_forward_process(denoiser: Denoiser, pixels: Tensor, file: Path, columns
     own = dissolve(denoiser, denoiser.schedule, image, noise, times)
     if not any(torch.equal(own, strip) for strip in strips.values()):
         strips = {"this run's": own, **strips}
-    return _save_strips(strips, [f"t = {time:.3g}" for time in times.tolist()], file)
+    return save_strips(strips, [f"t = {time:.3g}" for time in times.tolist()], file)
+
+
+def save_denoised(denoiser: Denoiser, pixels: Tensor, labels: Tensor | None, file: Path) -> Path:
+    """Real images, uint8 (N, C, H, W), noisy and as the denoiser estimates them in one call: at a few times, or at its only
+    noise level."""
+    times = [0.25, 0.5, 0.75]
+    rates = torch.stack(denoiser.schedule(torch.tensor(times, device=denoiser.mean.device)))
+    if torch.equal(rates[:, 0], rates[:, 2]):
+        times = [0.5]
+    with torch.inference_mode():
+        columns = edits.denoise_once(edits.prepare(denoiser, ddim, pixels, labels, seed=0), times).columns
+    rows = torch.stack([denoiser.to_pixels(images).cpu() for images in columns.values()], 1)
+    titles = [title.replace(", ", "\n") for title in columns]
+    return save_strips({f"held-out {i}": row for i, row in enumerate(rows)}, titles, file)
 
 
 def dissolve(denoiser: Denoiser, schedule: nn.Module, image: Tensor, noise: Tensor, times: Tensor) -> Tensor:
@@ -87,10 +103,11 @@ def save_reverse_process(
     with torch.inference_mode():
         sampler(denoiser, noise, label, steps=10, fresh_noise=fresh_noise, callback=keep)
     strips = {"noisy": torch.stack(noisy_images), "image estimate": torch.stack(estimates)}
-    return _save_strips(strips, [f"call {i + 1}" for i in range(len(noisy_images))], file)
+    return save_strips(strips, [f"call {i + 1}" for i in range(len(noisy_images))], file)
 
 
-def _save_strips(strips: dict[str, Tensor], titles: list[str], file: Path) -> Path:
+def save_strips(strips: dict[str, Tensor], titles: list[str], file: Path) -> Path:
+    """Write a labelled picture: a row of images (N, C, H, W), values from 0 to 1, for each name, a column for each title."""
     from matplotlib.figure import Figure
 
     file.parent.mkdir(parents=True, exist_ok=True)

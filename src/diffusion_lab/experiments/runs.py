@@ -51,6 +51,17 @@ class Run:
     def final_grid(self) -> Path:
         return self.samples / "final.png"
 
+    def epoch_denoised(self, epoch: int) -> Path:
+        return self.samples / f"denoised_{epoch:04d}.png"
+
+    @property
+    def strip(self) -> Path:
+        return self.folder / "strip.png"
+
+    @property
+    def accuracy(self) -> Path:
+        return self.samples / "accuracy.png"
+
     def epoch_grid(self, epoch: int) -> Path:
         return self.samples / f"epoch_{epoch:04d}.png"
 
@@ -87,7 +98,7 @@ class Run:
 
     def epochs_done(self) -> int:
         """Epochs of training behind the last checkpoint, or nearly: as many as have held-out errors."""
-        return sum("val/image_loss" in row for row in self.curves())
+        return sum(ends_epoch(row) for row in self.curves())
 
     def lock(self) -> FileLock:
         """What a process holds while it works in this folder. A killed process holds it no more."""
@@ -134,6 +145,11 @@ def config_hash(config: dict) -> str:
             node = node.get(parent) or {}
         node.pop(leaf, None)
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def ends_epoch(row: dict) -> bool:
+    """Whether a row of metrics.csv has the held-out errors, of whichever task: there is one such row an epoch."""
+    return "val/image_loss" in row or "val/cross_entropy" in row
 
 
 def run_name(override_dirname: str) -> str:

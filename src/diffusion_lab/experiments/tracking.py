@@ -9,7 +9,9 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, Wand
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from PIL import Image
 
-from diffusion_lab.experiments.runs import Run
+from diffusion_lab.experiments.runs import Run, ends_epoch
+
+TAGS = ("task", "data", "network", "schedule", "target", "loss")
 
 
 def wandb(run: Run, config: dict, mode: str, project: str, entity: str | None = None) -> WandbLogger:
@@ -33,7 +35,7 @@ def wandb(run: Run, config: dict, mode: str, project: str, entity: str | None = 
         resume="allow",
         group=config["name"],
         job_type="evaluate" if "checkpoint" in config else "train",
-        tags=[f"{group}={choices[group]}" for group in ("data", "network", "schedule", "target", "loss")],
+        tags=[f"{group}={choices[group]}" for group in TAGS if group in choices],
         config=config,
         save_dir=run.folder,
         mode=mode,
@@ -56,11 +58,12 @@ def _tell_again(run: Run, logger: WandbLogger) -> None:
     for row in run.curves():
         step = row.pop("step")
         logger.log_metrics(row, step)
-        if "val/image_loss" in row:
+        if ends_epoch(row):
             epoch += 1
-            grid = run.epoch_grid(epoch)
-            if grid.is_file():
-                log_image([logger], "sample_grid", grid, step)
+            pictures = {"sample_grid": run.epoch_grid(epoch), "denoised": run.epoch_denoised(epoch)}
+            for key, file in pictures.items():
+                if file.is_file():
+                    log_image([logger], key, file, step)
 
 
 def tensorboard(run: Run, config: dict, mode: str) -> TensorBoardLogger:
@@ -116,13 +119,13 @@ def log_summary(loggers: list[Logger], run: Run, results: dict, step: int) -> No
 
 
 def best_of_curves(run: Run) -> dict[str, float]:
-    """The lowest value that each held-out curve of metrics.csv reached, as `best/<curve>`."""
+    """The best value that each held-out curve of metrics.csv reached, as `best/<curve>`: the lowest, but of accuracy."""
     values = {}
     for row in run.curves():
         for curve in row:
             if curve.startswith("val/") and not curve.endswith("_std"):
                 values.setdefault(f"best/{curve}", []).append(row[curve])
-    return {curve: min(reached) for curve, reached in values.items()}
+    return {curve: (max if curve.endswith("accuracy") else min)(reached) for curve, reached in values.items()}
 
 
 def close(loggers: list[Logger], failed: bool = False) -> None:

@@ -2,7 +2,8 @@
 
 Every schedule is a module that maps time (B,) to (signal_rate, noise_rate), each (B,). Time 0 is the clean end, time 1
 the noisy one, and at both both rates are above 0. Most preserve variance, signal_rate ** 2 + noise_rate ** 2 = 1; `Flow`
-and `Edm` do not. See `discrete.py` for DDPM's steps and `learned.py` for a schedule that training finds.
+and `Edm` do not, and `SingleLevel` is one noise level, which may be none. See `discrete.py` for DDPM's steps and
+`learned.py` for a schedule that training finds.
 """
 
 import math
@@ -203,6 +204,22 @@ class Edm(nn.Module):
     def forward(self, time: Tensor) -> tuple[Tensor, Tensor]:
         sigma = (self.start + (self.end - self.start) * time) ** self.rho
         return torch.ones_like(sigma), sigma
+
+
+class SingleLevel(nn.Module):
+    """The same rates at all times: for a denoiser of one step or, without noise, for a classifier of clean images.
+
+    Args:
+        signal_rate: 0 for pure noise, of which a denoiser can only learn the mean image.
+        noise_rate: 0 for clean images, above 0 for what has to estimate the noise.
+    """
+
+    def __init__(self, signal_rate: float = 1.0, noise_rate: float = 0.5):
+        super().__init__()
+        self.signal_rate, self.noise_rate = signal_rate, noise_rate
+
+    def forward(self, time: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.full_like(time, self.signal_rate), torch.full_like(time, self.noise_rate)
 
 
 class Shifted(nn.Module):

@@ -9,6 +9,7 @@ import pandas as pd
 from diffusion_lab.experiments.runs import NOT_PART_OF_THE_EXPERIMENT, Run
 
 METRICS = ("kid", "fid", "noise_loss", "image_loss")  # less is better in all
+OF_CLASSIFIERS = ("cross_entropy", "accuracy")  # these are ranked by the first
 MEASURED_ON = (  # figures in which one of these differs are never ranked together
     "data",
     "image_size",
@@ -19,7 +20,7 @@ MEASURED_ON = (  # figures in which one of these differs are never ranked togeth
     "extractor_resolution",
     "protocol",
 )
-COSTS = ("train_seconds", "parameters", "epochs", "steps")
+BESIDE = ("train_seconds", "parameters", "epochs", "steps", "label_accuracy")  # shown with the figures, not ranked by
 IGNORED = ("seed", "checkpoint_sha256", "data.root", "data.source.root", "choices")  # are no factors
 
 
@@ -28,7 +29,8 @@ class Collection:
     """Runs side by side.
 
     Attributes:
-        runs: one row a run, indexed by its folder: `status`, `error`, `seed`, each factor, METRICS, MEASURED_ON, COSTS.
+        runs: one row a run, indexed by its folder: `status`, `error`, `seed`, each factor, METRICS, OF_CLASSIFIERS,
+            MEASURED_ON, BESIDE.
         factors: the columns that say in what the runs differ, besides the seed.
         choices: what they share, choice by choice.
         changed_together: factor to the settings that never changed without it.
@@ -46,6 +48,11 @@ class Collection:
     @property
     def finished(self) -> pd.DataFrame:
         return self.runs[self.runs["status"] == "finished"]
+
+
+def metrics_of(objective: str) -> tuple[str, ...]:
+    """The figures of the runs that have this one."""
+    return OF_CLASSIFIERS if objective in OF_CLASSIFIERS else METRICS
 
 
 def find_runs(folder: Path) -> list[Run]:
@@ -96,7 +103,7 @@ def _row(run: Run, config: dict) -> dict:
         "image_size": config.get("data.image_size"),
         "progress": "" if results else f"{run.epochs_done()} of {config.get('epochs')} epochs",
     }
-    for key in (*METRICS, *COSTS):
+    for key in (*METRICS, *OF_CLASSIFIERS, *BESIDE):
         row[key] = float(results[key]) if isinstance(results.get(key), int | float) else float("nan")
     return row | {key: results.get(key) for key in MEASURED_ON if key not in row}
 

@@ -59,7 +59,7 @@ def intervals(ranking: Ranking) -> Figure:
 
 def curves(cells: list[Cell], x: str, label: str) -> Figure | None:
     """Held-out errors against `x`, "step" or "train_seconds": the mean over seeds of each cell."""
-    names = ("val/noise_loss", "val/image_loss", "val/kid")
+    names = ("val/noise_loss", "val/image_loss", "val/kid", "val/cross_entropy", "val/accuracy")
     drawn = {name: [(i, _mean_curve(cell, name, x)) for i, cell in enumerate(cells)] for name in names}
     drawn = {name: [(i, curve) for i, curve in rows if len(curve) > 1] for name, rows in drawn.items()}
     drawn = {name: rows for name, rows in drawn.items() if rows}
@@ -78,10 +78,10 @@ def curves(cells: list[Cell], x: str, label: str) -> Figure | None:
     return _plain(figure)
 
 
-def against(rankings: list[Ranking], x: str, label: str, metric: str) -> Figure | None:
+def against(rankings: list[Ranking], x: str, label: str, metric: str, along: str | None = None) -> Figure | None:
     """`metric` of cells against a number that belongs to each, such as training time or network calls.
 
-    Cells that differ in that number alone are joined by a line.
+    Cells that differ in that number alone are joined by a line; or those that differ in `along`, a factor, in its order.
     """
     points = [(cell, _number(ranking, cell, x)) for ranking in rankings for cell in ranking.cells]
     points = [(cell, at) for cell, at in points if at == at]
@@ -89,13 +89,18 @@ def against(rankings: list[Ranking], x: str, label: str, metric: str) -> Figure 
         return None
     figure = Figure(figsize=(9, 4.2), dpi=130, layout="constrained")
     axis = figure.subplots()
-    for name, line in _lines(points, x).items():
-        line = sorted(line, key=lambda point: point[1])
+    for name, line in _lines(points, along or x).items():
+        line = sorted(line, key=lambda point: point[0].levels.get(along, point[1]))
         mean = [cell.figures[metric].mean for cell, _ in line]
         error = [[_half(cell.figures[metric]) for cell, _ in line]] * 2
         axis.errorbar([at for _, at in line], mean, yerr=error, fmt="o-", markersize=5, capsize=3, linewidth=1.2, label=name)
+        for i, (cell, at) in enumerate(line):
+            if along in cell.levels:
+                place = (at, cell.figures[metric].mean)
+                note = level_text(along, cell.levels[along])
+                axis.annotate(note, place, textcoords="offset points", xytext=(6, -9 if i % 2 else 5), fontsize=7)
     values, means = [at for _, at in points], [cell.figures[metric].mean for cell, _ in points]
-    if _wide(values):
+    if x != "label_accuracy" and _wide(values):  # shares are read from 0 to 1
         axis.set_xscale("log")
         _plain_ticks(axis.xaxis, values)
     else:
@@ -105,7 +110,7 @@ def against(rankings: list[Ranking], x: str, label: str, metric: str) -> Figure 
         _plain_ticks(axis.yaxis, means)
     axis.set_xlabel(label, fontsize=9)
     axis.set_ylabel(f"{NAMES[metric]} (less is better)", fontsize=9)
-    if len(_lines(points, x)) > 1:
+    if len(_lines(points, along or x)) > 1:
         axis.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return _plain(figure)
 
@@ -126,7 +131,7 @@ def _plain_ticks(axis: Axis, values: list[float]) -> None:
 
 
 def _number(ranking: Ranking, cell: Cell, x: str) -> float:
-    value = cell.costs.get(x, cell.levels.get(x, ranking.measured_on.get(x)))
+    value = cell.beside.get(x, cell.levels.get(x, ranking.measured_on.get(x)))
     return float(value) if isinstance(value, int | float) else math.nan
 
 

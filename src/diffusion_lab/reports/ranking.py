@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from diffusion_lab.reports.collect import COSTS, MEASURED_ON, METRICS, Collection
+from diffusion_lab.reports.collect import BESIDE, MEASURED_ON, Collection, metrics_of
 from diffusion_lab.reports.statistics import Interval, t_interval
 
 
@@ -15,13 +15,13 @@ class Cell:
     Attributes:
         levels: factor to level.
         figures: metric to its mean and interval over seeds.
-        costs: mean training seconds, parameters, ...; NaN where unknown.
+        beside: means of BESIDE, such as training seconds; NaN where unknown.
         folders: of the runs, in the order of their seeds.
     """
 
     levels: dict
     figures: dict[str, Interval]
-    costs: dict[str, float]
+    beside: dict[str, float]
     folders: list[str]
 
     @property
@@ -67,13 +67,13 @@ def level_text(factor: str, level) -> str:
 def _ranking(measured_on: dict, runs: pd.DataFrame, collection: Collection, objective: str) -> Ranking:
     if collection.factors:
         groups = runs.groupby(collection.factors, dropna=False, sort=False)
-        cells = [_cell(dict(zip(collection.factors, key, strict=True)), cell) for key, cell in groups]
+        cells = [_cell(dict(zip(collection.factors, key, strict=True)), cell, objective) for key, cell in groups]
     else:
-        cells = [_cell({}, runs)]
+        cells = [_cell({}, runs, objective)]
     return Ranking(measured_on, objective, sorted(cells, key=lambda cell: cell.figures[objective].mean))
 
 
-def _cell(levels: dict, runs: pd.DataFrame) -> Cell:
+def _cell(levels: dict, runs: pd.DataFrame, objective: str) -> Cell:
     runs = runs.sort_values("seed", kind="stable")
-    figures = {metric: t_interval(runs[metric]) for metric in METRICS}
-    return Cell(levels, figures, {cost: float(runs[cost].mean()) for cost in COSTS}, list(runs.index))
+    figures = {metric: t_interval(runs[metric]) for metric in metrics_of(objective)}
+    return Cell(levels, figures, {name: float(runs[name].mean()) for name in BESIDE}, list(runs.index))

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.reports import figures, published, sentences
-from diffusion_lab.reports.collect import COSTS, METRICS, Collection, collect
+from diffusion_lab.reports.collect import BESIDE, METRICS, Collection, collect, metrics_of
 from diffusion_lab.reports.ranking import Ranking, comparable, level_text, rankings
 from diffusion_lab.reports.sentences import NAMES, bounds, number, spread
 from diffusion_lab.reports.statistics import effects, interactions, rank_correlation
@@ -38,7 +38,7 @@ class Report:
 
 
 def report(runs: Iterable[Run], objective: str, title: str, with_pictures: bool = True) -> Report:
-    """Put `runs` side by side; cells are ranked by `objective`, one of kid, fid, noise_loss, image_loss."""
+    """Put `runs` side by side; cells are ranked by `objective`, one of METRICS or, for classifiers, cross_entropy."""
     collection = collect(runs)
     ranked = rankings(collection, objective)
     several = [ranking for ranking in ranked if len(ranking.cells) > 1]
@@ -88,7 +88,7 @@ def _ranking_table(ranking: Ranking) -> pd.DataFrame:
         own = cell.figures[ranking.objective]
         row = {"rank": rank, **{factor: _level(level) for factor, level in cell.levels.items()}, "seeds": own.n}
         row |= _figures(cell, ranking.objective)
-        row |= {"not separated from": _ranks(close) or "–", "train s": _seconds(cell.costs["train_seconds"])}
+        row |= {"not separated from": _ranks(close) or "–", "train s": _seconds(cell.beside["train_seconds"])}
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -112,10 +112,13 @@ def _varied(ranked: list[Ranking]) -> list[str]:
 def _figures(cell, objective: str) -> dict[str, str]:
     """`mean ± std` of each metric, and the objective's interval behind it."""
     said = {}
-    for metric in (objective, *(metric for metric in METRICS if metric != objective)):
+    for metric in (objective, *(metric for metric in metrics_of(objective) if metric != objective)):
         said[NAMES[metric]] = spread(metric, cell.figures[metric])
         if metric == objective:
             said["95 % interval"] = bounds(metric, cell.figures[metric])
+    read = cell.beside["label_accuracy"]
+    if read == read:
+        said["read as asked"] = f"{read:.1%}"
     return said
 
 
@@ -124,8 +127,8 @@ def _effect_sections(collection: Collection, ranking: Ranking, which: str) -> li
     factors = [factor for factor in collection.factors if 1 < runs[factor].nunique() <= MOST_LEVELS]
     if not factors:
         return []
-    alike = _alike(collection, factors)
-    found = {metric: effects(runs, factors, alike, metric) for metric in METRICS}
+    alike, metrics = _alike(collection, factors), metrics_of(ranking.objective)
+    found = {metric: effects(runs, factors, alike, metric) for metric in metrics}
     alone = {each.factor for each in found[ranking.objective]}
     said = [f"{sentences.effect(each)}." for each in found[ranking.objective]]
     unpaired = [factor for factor in factors if factor not in alone]
@@ -140,14 +143,13 @@ def _effect_sections(collection: Collection, ranking: Ranking, which: str) -> li
                 "95 % interval": bounds(metric, each.difference),
                 "pairs": each.difference.n,
             }
-            for metric in METRICS
+            for metric in metrics
             for each in found[metric]
         ]
     )
     if "schedule" in factors:
-        said.append(
-            "noise_loss and image_loss average over a run's own schedule: across schedules they ask unlike questions."
-        )
+        averaged = " and ".join(NAMES[metric] for metric in metrics if metric not in ("kid", "fid"))
+        said.append(f"{averaged} average over a run's own schedule: across schedules they ask unlike questions.")
     sections = [Section(f"Effect of each choice{which}", said, table, brief=True)]
     strongest = interactions(runs, factors, alike, ranking.objective)[:LISTED]
     if strongest:
@@ -211,6 +213,8 @@ def _picture_sections(collection: Collection, ranked: list[Ranking]) -> list[Sec
     pictures["Held-out curves against training time"] = figures.curves(cells, "train_seconds", "seconds of training")
     pictures[f"{name} against training time"] = figures.against(ranked, "train_seconds", "training time in seconds", metric)
     pictures[f"{name} against network calls"] = figures.against(ranked, "network_calls", "network calls", metric)
+    read = "share of images read as the label asked for"
+    pictures[f"{name} against labels"] = figures.against(ranked, "label_accuracy", read, metric, "guidance.scale")
     for factor in [factor for factor in collection.factors if factor != "sampler.steps"]:  # those are the network calls
         if collection.runs[factor].nunique() > MOST_LEVELS and pd.api.types.is_numeric_dtype(collection.runs[factor]):
             pictures[f"{name} against {factor}"] = figures.against(ranked, factor, factor, metric)
@@ -239,7 +243,7 @@ def _cells(ranked: list[Ranking]) -> pd.DataFrame:
             for metric, own in cell.figures.items():
                 row |= {metric: own.mean, f"{metric}_std": own.std, f"{metric}_low": own.low, f"{metric}_high": own.high}
                 row |= {f"{metric}_seeds": own.n}
-            rows.append(row | {cost: cell.costs[cost] for cost in COSTS} | ranking.measured_on)
+            rows.append(row | {name: cell.beside[name] for name in BESIDE} | ranking.measured_on)
     return pd.DataFrame(rows)
 
 

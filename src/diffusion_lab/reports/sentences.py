@@ -4,7 +4,14 @@ from diffusion_lab.reports import published
 from diffusion_lab.reports.ranking import Ranking, level_text
 from diffusion_lab.reports.statistics import Effect, Interaction, Interval, RankCorrelation, effects
 
-NAMES = {"kid": "KID", "fid": "FID", "noise_loss": "noise_loss", "image_loss": "image_loss"}
+NAMES = {
+    "kid": "KID",
+    "fid": "FID",
+    "noise_loss": "noise_loss",
+    "image_loss": "image_loss",
+    "cross_entropy": "cross_entropy",
+    "accuracy": "accuracy",
+}
 INTERVALS = (
     "Figures are mean ± standard deviation over seeds. Intervals are 95 %: Student's t over the seeds of a cell, or over "
     "the pairs of runs that differ in one choice alone and share the seed. Cells whose intervals overlap count as not "
@@ -33,6 +40,8 @@ def bounds(metric: str, interval: Interval) -> str:
 def conditions(measured_on: dict) -> str:
     """What the figures of a ranking depend on."""
     said = {key: value for key, value in measured_on.items() if value == value and value is not None}
+    if "samples" not in said and "real_images" in said:  # nothing was drawn: classifiers
+        return f"{said['data']} at {said.get('image_size', '?')} px; {said['real_images']:.0f} held-out images"
     if "feature_extractor" not in said:
         return f"{said.get('data', 'unknown data')}; an older results.json without the rest"
     return (

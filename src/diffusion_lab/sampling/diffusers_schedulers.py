@@ -42,7 +42,8 @@ def scheduler(
         UserError: diffusers is not installed, or has no such scheduler or setting.
     """
     solver = _scheduler(name, settings or {}, denoiser, steps, noise.device)
-    state = noise * solver.init_noise_sigma
+    # Not init_noise_sigma, which takes the way to begin where next to nothing is left of the image.
+    state = noise / solver.scale_model_input(torch.ones((), device=noise.device), solver.timesteps[0])
     own = torch.Generator().manual_seed(int(noise.double().abs().sum().item() * 1e6))
     random = {"generator": own} if "generator" in inspect.signature(solver.step).parameters else {}
     for call, timestep in enumerate(solver.timesteps):

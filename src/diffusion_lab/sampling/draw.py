@@ -51,17 +51,20 @@ def _fresh_noise(seed: int, indices: Tensor, shape: tuple[int, int, int], device
 
 
 class NetworkCalls:
-    """Counts the forward passes of a denoiser, batch by batch: `with NetworkCalls(denoiser) as calls: ...; calls.count`."""
+    """Counts the calls of a denoiser's network, image by image: `with NetworkCalls(denoiser) as calls: ...; calls.count`.
+
+    So a guided denoiser, which shows the network every image twice, counts twice.
+    """
 
     def __init__(self, denoiser: Denoiser):
         self.denoiser, self.count = denoiser, 0
 
     def __enter__(self) -> "NetworkCalls":
-        self.hook = self.denoiser.register_forward_hook(self._add)
+        self.hook = self.denoiser.network.register_forward_hook(self._add)
         return self
 
-    def _add(self, *_) -> None:
-        self.count += 1
+    def _add(self, network, arguments, output: Tensor) -> None:
+        self.count += len(output)
 
     def __exit__(self, *_) -> None:
         self.hook.remove()

@@ -15,6 +15,7 @@ They return images (B, C, H, W) in the denoiser's normalised space: the image es
 In what follows sigma = noise_rate / signal_rate, so that noisy / signal_rate = image + sigma * noise whatever the schedule.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 
@@ -56,9 +57,14 @@ class Walk:
         signal_rate, noise_rate = self.denoiser.schedule(self._tensor(time))
         return signal_rate.item(), noise_rate.item()
 
+    @property
+    def start_rate(self) -> float:
+        """How strong a noisy image of unit variance is at the first time."""
+        return math.hypot(*self.rates[0])
+
     def start(self) -> Tensor:
         """The noise, as strong as a noisy image at the first time."""
-        return math.hypot(*self.rates[0]) * self.noise
+        return self.start_rate * self.noise
 
     def predict(self, noisy: Tensor, time: float, rates: tuple[float, float]) -> Prediction:
         """Call the network at a time and its rates."""
@@ -72,9 +78,10 @@ class Walk:
         self.calls += 1
         return prediction
 
-    def fresh(self) -> Tensor:
-        """Standard normal noise for the step after the latest call."""
-        return self.fresh_noise(self.calls - 1) if self.fresh_noise else torch.randn_like(self.noise)
+    def fresh(self, drawing: int | None = None) -> Tensor:
+        """Standard normal noise for the step after the latest call, or another one for each further `drawing`."""
+        drawing = self.calls - 1 if drawing is None else drawing
+        return self.fresh_noise(drawing) if self.fresh_noise else torch.randn_like(self.noise)
 
     def _tensor(self, time: float) -> Tensor:
         return torch.full((1,), time, dtype=torch.float64, device=self.noise.device)  # no copy, so no wait
@@ -100,7 +107,7 @@ def ddim(
     noisy = walk.start()
     for time, rates, to in zip(walk.times, walk.rates, walk.rates[1:], strict=False):
         image, estimate, _ = walk.predict(noisy, time, rates)
-        deviation = eta * math.sqrt(max(0.0, posterior.variances(rates, to)[0]))  # rounding may pass 0
+        deviation = eta * math.sqrt(max(0.0, posterior.variances(rates, to)[0])) if eta else 0.0  # rounding may pass 0
         signal_rate, noise_rate = to
         noisy = signal_rate * image + math.sqrt(max(0.0, noise_rate**2 - deviation**2)) * estimate
         if deviation:
@@ -114,21 +121,35 @@ def ddpm(
     label: Tensor | None = None,
     steps: int = 20,
     variance: str = "small",
+    resamples: int = 1,
+    jump: int = 1,
     **way,
 ) -> Tensor:
     """Ancestral sampling (Ho et al. 2020, arXiv:2006.11239, algorithm 2), over as many steps as asked for (Nichol and
     Dhariwal 2021, arXiv:2102.09672, sec. 4). With the small variance it is `ddim` with eta = 1.
 
+    With `resamples` every stretch of `jump` steps is gone so often: in between, noise takes the image back to where the
+    stretch began, so that what is made new can settle with what is given (RePaint, Lugmayr et al. 2022, arXiv:2201.09865,
+    algorithm 1). The steps are then fewer, so that the network calls are no more than `steps`.
+
     Args:
         variance: of a step: "small" (beta tilde), "large" (beta) or "learned", where the network predicts it.
+        resamples: how often a stretch is gone, at least 1.
+        jump: its length in steps, at least 1.
 
     Raises:
         UserError: the network predicts no variance, and "learned" was asked for.
     """
-    walk = Walk(denoiser, noise, label, steps, **way)
+    path = _resampled_path(steps, resamples, jump)
+    walk = Walk(denoiser, noise, label, path[-1], **way)
     noisy = walk.start()
-    for time, rates, to in zip(walk.times, walk.rates, walk.rates[1:], strict=False):
-        image, estimate, fraction = walk.predict(noisy, time, rates)
+    for here, there in itertools.pairwise(path):
+        rates, to = walk.rates[here], walk.rates[there]
+        if there < here:
+            scale, added = to[0] / rates[0], math.sqrt(max(0.0, posterior.variances(to, rates)[1]))
+            noisy = scale * noisy + added * walk.fresh(steps + walk.calls)
+            continue
+        image, estimate, fraction = walk.predict(noisy, walk.times[here], rates)
         if variance == "learned" and fraction is None:
             raise UserError("sampler.variance=learned needs a network trained with variance=learned; take small or large")
         (signal_rate, noise_rate), (to_signal_rate, to_noise_rate) = rates, to
@@ -138,6 +159,24 @@ def ddpm(
             learned = posterior.between(fraction, small, large) if variance == "learned" else None
             noisy = noisy + {"small": small, "large": large, "learned": learned}[variance] ** 0.5 * walk.fresh()
     return noisy
+
+
+def _resampled_path(calls: int, resamples: int, jump: int) -> list[int]:
+    """The stops of a way from 0 with at most `calls` steps forward, every `jump` of which are gone `resamples` times, but
+    those that end the way: [0, 1, 2, 0, 1, 2, 3] with two resamples and a jump of two."""
+
+    def path(steps: int) -> list[int]:
+        stops = [0]
+        for begin in range(0, steps, jump):
+            again = resamples if begin + jump < steps else 1
+            for _ in range(again):
+                stops += range(begin + (stops[-1] == begin), min(begin + jump, steps) + 1)
+        return stops
+
+    steps = calls
+    while steps > 1 and sum(a < b for a, b in itertools.pairwise(path(steps))) > calls:
+        steps -= 1
+    return path(steps)
 
 
 def euler(

@@ -62,7 +62,8 @@ class EpochLine(Callback):
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if trainer.is_global_zero:
             figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
-            names = ("train/loss_epoch", "val/noise_loss", "val/image_loss", "images_per_second")
+            held_out = ("val/noise_loss", "val/image_loss", "val/cross_entropy", "val/accuracy")
+            names = ("train/loss_epoch", *held_out, "images_per_second")
             shown = ", ".join(f"{name} {figures[name]:.4g}" for name in names if name in figures)
             print(f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: {shown}", flush=True)
 

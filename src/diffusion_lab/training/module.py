@@ -1,4 +1,4 @@
-"""The LightningModule: one training step of a Denoiser, and its held-out errors."""
+"""The LightningModules: what every training keeps to, and one step of a Denoiser's, with its held-out errors."""
 
 import math
 from collections.abc import Callable
@@ -16,7 +16,44 @@ from diffusion_lab.process.posterior import divergence
 from diffusion_lab.process.schedules import log_snr
 
 
-class DiffusionTraining(LightningModule):
+class Training(LightningModule):
+    """Seeds, compiles and optimises its `objective`, a scalar loss of tensors, which the kinds of training bring.
+
+    Args:
+        optimizer: parameters to an optimizer.
+        learning_rate: (optimizer, total_steps) to a torch scheduler, stepped each batch.
+        seed: the random numbers of epoch e depend on (seed, e) alone, so a resumed run repeats an unbroken one.
+        config: plain values, carried by every checkpoint.
+        compiled: run the objective, forward and backward, through torch.compile.
+    """
+
+    def __init__(self, optimizer: Callable, learning_rate: Callable, seed: int, config: dict, compiled: bool = False):
+        super().__init__()
+        self.optimizer = optimizer
+        self.learning_rate = learning_rate
+        self.seed = seed
+        self.config = config
+        self.compiled = compiled
+
+    def on_train_epoch_start(self) -> None:
+        torch.manual_seed(self.seed * 1_000_003 + self.current_epoch * 1009 + self.global_rank)
+
+    def on_fit_start(self) -> None:
+        if self.compiled:
+            # Not the network itself: checkpoints keep their keys, and drawing and scoring, of changing shapes, stay eager.
+            mode = compile_mode(self.device, sum(parameter.numel() for parameter in self.parameters()))
+            self.objective = torch.compile(self.objective, mode=mode, dynamic=False)
+
+    def configure_optimizers(self):
+        optimizer = self.optimizer(self.parameters())
+        scheduler = self.learning_rate(optimizer, total_steps=self.trainer.estimated_stepping_batches)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict) -> None:
+        checkpoint["config"] = self.config
+
+
+class DiffusionTraining(Training):
     """Trains `denoiser` to give its target from noisy images.
 
     Args:
@@ -24,15 +61,11 @@ class DiffusionTraining(LightningModule):
         loss: an elementwise loss of (output, target), such as torch.nn.MSELoss(reduction="none").
         weighting: signal rates, noise rates and gains (B,) to the weights (B,) of the images' losses.
         times: (count, device, schedule) to diffusion times (count,).
-        optimizer: parameters to an optimizer.
-        learning_rate: (optimizer, total_steps) to a torch scheduler, stepped each batch.
         label_dropout: probability of hiding an image's label, so that the network also works without one.
-        seed: the random numbers of epoch e depend on (seed, e) alone, so a resumed run repeats an unbroken one.
-        config: plain values, carried by every checkpoint.
+        optimizer, learning_rate, seed, config, compiled: of any Training.
         vlb_weight: of the variational bound, in bits per dimension, where the network predicts variances: 0.001 in the
             hybrid objective of Nichol and Dhariwal 2021 (arXiv:2102.09672, eq. 16).
         vlb_steps: that the bound is about.
-        compiled: run the loss, forward and backward, through torch.compile.
     """
 
     def __init__(
@@ -50,28 +83,14 @@ class DiffusionTraining(LightningModule):
         vlb_steps: int = 1000,
         compiled: bool = False,
     ):
-        super().__init__()
+        super().__init__(optimizer, learning_rate, seed, config, compiled)
         self.denoiser = denoiser
         self.loss = loss
         self.weighting = weighting
         self.times = times
-        self.optimizer = optimizer
-        self.learning_rate = learning_rate
         self.label_dropout = label_dropout
-        self.seed = seed
-        self.config = config
         self.vlb_weight = vlb_weight
         self.vlb_steps = vlb_steps
-        self.compiled = compiled
-
-    def on_train_epoch_start(self) -> None:
-        torch.manual_seed(self.seed * 1_000_003 + self.current_epoch * 1009 + self.global_rank)
-
-    def on_fit_start(self) -> None:
-        if self.compiled:
-            # Not the network itself: checkpoints keep their keys, and drawing and scoring, of changing shapes, stay eager.
-            mode = compile_mode(self.device, sum(parameter.numel() for parameter in self.parameters()))
-            self.objective = torch.compile(self.objective, mode=mode, dynamic=False)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         count = len(batch.pixels)
@@ -115,11 +134,3 @@ class DiffusionTraining(LightningModule):
         errors = denoising_errors(self.denoiser, *batch)
         for name, values in errors._asdict().items():
             self.log(f"val/{name}_loss", values.mean(), batch_size=len(values), sync_dist=True)
-
-    def configure_optimizers(self):
-        optimizer = self.optimizer(self.denoiser.parameters())
-        scheduler = self.learning_rate(optimizer, total_steps=self.trainer.estimated_stepping_batches)
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-
-    def on_save_checkpoint(self, checkpoint: dict) -> None:
-        checkpoint["config"] = self.config

@@ -1,0 +1,185 @@
+"""`edit.py`: an edit of images, or for labels, with a checkpoint; its inputs, results and a labelled strip in one folder."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from omegaconf import DictConfig, ListConfig, OmegaConf
+
+from diffusion_lab.commands.checks import check
+from diffusion_lab.commands.console import calls_progress, exit_on_user_error, short
+from diffusion_lab.commands.data import decode_source, open_source
+from diffusion_lab.errors import UserError
+from diffusion_lab.experiments.runs import Run
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from diffusion_lab.commands.opened import Opened
+
+ROWS = 24  # of the strip, at most
+
+
+class Inputs(NamedTuple):
+    """Images to edit: uint8 pixels (N, C, H, W), their labels (N,) or None, and a name each."""
+
+    pixels: Tensor
+    labels: Tensor | None
+    names: list[str]
+
+
+def edit_images(cfg: DictConfig, folder: str) -> None:
+    """Edit `cfg.image` with `cfg.checkpoint` as `cfg.edit` says, into `folder`: strip.png, one PNG an image, edit.json."""
+    run = Run(Path(folder))
+    try:
+        said = exit_on_user_error(_edit, cfg, run)
+    finally:
+        run.remove_if_empty()
+    print("\n".join(said))
+
+
+def _edit(cfg: DictConfig, run: Run) -> list[str]:
+    check(cfg)
+    import torch
+    from hydra.utils import instantiate
+
+    from diffusion_lab.commands.opened import open_checkpoint
+    from diffusion_lab.sampling.draw import NetworkCalls
+    from diffusion_lab.sampling.edits import prepare
+
+    opened = open_checkpoint(cfg)
+    denoiser = opened.guided()
+    inputs = _inputs(cfg, opened)
+    work = instantiate(cfg.edit, _convert_="all")
+    edited = []
+    with (
+        NetworkCalls(denoiser) as calls,
+        calls_progress(opened.denoiser, None, "Editing"),
+        torch.inference_mode(),
+        opened.autocast,
+    ):
+        for indices in torch.arange(len(inputs.pixels)).split(cfg.batch_size):
+            labels = None if inputs.labels is None else inputs.labels[indices]
+            images = (inputs.pixels[indices], labels, opened.config["seed"], indices)
+            edited.append(work(prepare(denoiser, opened.sampler, *images)))
+    columns = {title: torch.cat([part.columns[title] for part in edited]) for title in edited[0].columns}
+    pixels = {title: denoiser.to_pixels(images).cpu() for title, images in columns.items()}
+    figures = {name: torch.cat([part.figures[name] for part in edited]).tolist() for name in edited[0].figures}
+    per_image = calls.count / len(inputs.pixels)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    _write(run, pixels, inputs.names)
+    _write_figures(cfg, opened, run, inputs, per_image, figures)
+    return _said(run, len(inputs.pixels), per_image, figures)
+
+
+def _inputs(cfg: DictConfig, opened: Opened) -> Inputs:
+    """The images that `cfg` names, or of the checkpoint's data set, or blank ones for an edit that starts from nothing."""
+    import torch
+
+    if "labels" in cfg.edit:
+        if cfg.image is not None:
+            raise UserError("this edit draws from noise alone: it takes edit.labels, no image")
+        opened.labels(cfg.edit.labels, 2)
+        blank = torch.zeros(cfg.count, *opened.shape, dtype=torch.uint8)
+        labels = opened.labels(-1, cfg.count) if opened.classes else None
+        return Inputs(blank, labels, [f"image {i}" for i in range(cfg.count)])
+    pixels, labels, names = _held_out(cfg, opened) if cfg.image is None else _files(cfg, opened)
+    if cfg.label is not None:
+        labels = opened.labels(cfg.label, len(pixels))
+    return Inputs(pixels, labels if opened.classes else None, names)
+
+
+def _held_out(cfg: DictConfig, opened: Opened) -> Inputs:
+    """The first held-out images of the data set that the checkpoint was trained on."""
+    from diffusion_lab.data.images import Split
+
+    data = opened.config["data"]
+    decoded = decode_source(data, open_source(data))
+    indices = range(min(cfg.count, len(decoded.held_out)))
+    batch = Split(decoded, decoded.held_out).__getitems__(list(indices))
+    return Inputs(batch.pixels, batch.label, [f"held-out {i}" for i in indices])
+
+
+def _files(cfg: DictConfig, opened: Opened) -> Inputs:
+    """The images of `cfg.image`, files or folders: their middle squares, resized to the checkpoint's image size."""
+    import numpy as np
+    import torch
+
+    from diffusion_lab.data.sources import IMAGE_SUFFIXES, images_under
+
+    files = []
+    for path in cfg.image if isinstance(cfg.image, ListConfig) else [cfg.image]:
+        found = images_under(path) if Path(path).is_dir() else [Path(path)]
+        if not found:
+            raise UserError(f"image={path} holds no images (looked for {' '.join(IMAGE_SUFFIXES)}, also in subfolders)")
+        files += found
+    files = files[: cfg.count]
+    pixels = np.stack([_read(file, opened, cfg.edit.get("factor")) for file in files])
+    labels = torch.full((len(files),), -1)
+    return Inputs(torch.from_numpy(pixels).permute(0, 3, 1, 2), labels, [file.stem for file in files])
+
+
+def _read(file: Path, opened: Opened, factor: int | None):
+    """One image as pixels (H, W, C); one that is smaller by exactly `factor` is enlarged pixel by pixel."""
+    from PIL import Image
+
+    from diffusion_lab.data.cache import fitted
+    from diffusion_lab.data.sources import read_image
+
+    channels, size, _ = opened.shape
+    if not file.is_file():
+        raise UserError(f"image={file} is not a file or folder")
+    try:
+        image = read_image(file, channels)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"image={file} cannot be read as an image ({error})") from error
+    if factor and image.size == (size // factor, size // factor):
+        image = image.resize((size, size), Image.Resampling.NEAREST)
+    return fitted(image, size, channels, antialias=True)
+
+
+def _write(run: Run, pixels: dict[str, Tensor], names: list[str]) -> None:
+    """Each image of each column as a PNG, and the columns side by side."""
+    import torch
+    from torchvision.utils import save_image
+
+    from diffusion_lab.experiments.pictures import save_strips
+
+    rows = len(next(iter(pixels.values())))
+    if rows < len(names):  # pairs
+        names = [f"{a}\nto {b}" for a, b in zip(names[::2], names[1::2], strict=True)]
+    for title, images in pixels.items():
+        for i, image in enumerate(images):
+            save_image(image, run.folder / f"{i:03d}_{_slug(names[i])}_{_slug(title)}.png")
+    shown = torch.stack([*pixels.values()], 1)[:ROWS]
+    titles = [title.replace(", ", "\n") for title in pixels]
+    names = names if len(set(names)) == len(names) else [f"{i}: {name}" for i, name in enumerate(names)]
+    save_strips(dict(zip(names, shown, strict=False)), titles, run.strip)
+
+
+def _slug(text: str) -> str:
+    return re.sub(r"[^\w.]+", "_", text)
+
+
+def _write_figures(cfg: DictConfig, opened: Opened, run: Run, inputs: Inputs, calls: float, figures: dict) -> None:
+    written = {
+        "checkpoint": str(cfg.checkpoint),
+        "edit": OmegaConf.to_container(cfg.edit),
+        "sampler": opened.config["sampler"],
+        "guidance": opened.config["guidance"],
+        "seed": opened.config["seed"],
+        "images": inputs.names,
+        "labels": None if inputs.labels is None else inputs.labels.tolist(),
+        "network_calls": calls,
+        "figures": figures,
+    }
+    run.folder.joinpath("edit.json").write_text(json.dumps(written, indent=2) + "\n")
+
+
+def _said(run: Run, count: int, calls: float, figures: dict[str, list[float]]) -> list[str]:
+    means = [f"{name}: {sum(values) / len(values):.4g}" for name, values in figures.items()]
+    what = f"{count} image{'s' * (count > 1)}, {calls:g} network calls each"
+    return [what, *means, f"strip        {short(run.strip)}", f"all images   {short(run.folder)}"]

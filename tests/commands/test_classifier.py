@@ -1,0 +1,135 @@
+"""End to end: classifiers of noisy and of clean digits train, are scored, skip, resume, and are told from denoisers."""
+
+import csv
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from diffusion_lab.checkpoints import build_classifier, build_denoiser, load_checkpoint
+from diffusion_lab.commands.train import train
+from diffusion_lab.errors import UserError
+from diffusion_lab.experiments import tracking
+from diffusion_lab.experiments.runs import Run
+from diffusion_lab.reports.report import report
+from diffusion_lab.training.callbacks import EpochLine
+from tests.conftest import composed
+
+SMALL = (
+    "experiment=noisy_classifier",
+    "epochs=3",
+    "batch_size=16",
+    "data.max_images=400",
+    "network.widths=[16,16]",
+    "trainer.log_every_n_steps=5",
+)
+FIGURES = ("cross_entropy", "accuracy", "accuracy_by_time")
+KEYS = {
+    *FIGURES,
+    *("real_images", "weights", "parameters", "epochs", "steps", "train_seconds", "train_images_per_second"),
+    *("score_seconds", "seed", "precision", "choices", "versions", "config_hash", "status"),
+}
+
+
+def trained(folder, *overrides: str) -> Run:
+    train(composed("train", *SMALL, *overrides), str(folder), is_multirun=False)
+    return Run(folder)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Run:
+    """One small run on noisy digits, W&B offline included, shared by the tests that only look."""
+    return trained(tmp_path_factory.mktemp("outputs") / "small")
+
+
+def test_leaves_its_figures_and_a_picture(finished):
+    results = finished.results()
+    assert results.keys() == KEYS
+    assert results["status"] == "finished"
+    assert (results["weights"], results["epochs"], results["real_images"]) == ("averaged", 3, 86)
+    assert results["accuracy_by_time"]["0"] > 0.5  # guessing is 0.1
+    assert results["accuracy_by_time"]["1"] < 0.25
+    assert set(results["choices"]) == {"task", "data", "network", "schedule", "times", "level", "pixels"}
+    assert Image.open(finished.accuracy).width > 500
+    assert list(finished.folder.glob("wandb/offline-run-*/files/media/images/accuracy*.png"))
+    assert not finished.final_grid.exists()
+    rows = list(csv.DictReader(finished.metrics_file.open()))
+    assert [len([row for row in rows if row[curve]]) for curve in ("train/loss_epoch", "val/accuracy")] == [3, 3]
+    assert finished.epochs_done() == 3
+    last = [float(row["val/accuracy"]) for row in rows if row["val/accuracy"]][-1]
+    assert last == pytest.approx(results["accuracy"])
+    assert tracking.best_of_curves(finished)["best/val/accuracy"] >= last
+
+
+def test_a_finished_run_is_shown_and_an_interrupted_one_ends_as_an_unbroken_one(finished, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("diffusion_lab.metrics.features.EfficientNetLite0", None)  # nothing is drawn, so nothing is compared
+
+    def crash(self, trainer, module):
+        if trainer.current_epoch == 1:
+            raise RuntimeError("the machine died")
+
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="the machine died"):
+        patched.setattr(EpochLine, "on_train_epoch_end", crash)
+        trained(tmp_path, "logger=csv")
+    assert load_checkpoint(tmp_path / "checkpoints/last.ckpt")["epoch"] == 0
+    for _ in range(2):
+        run = trained(tmp_path, "logger=csv")
+        for key in (*FIGURES, "epochs", "steps", "config_hash"):
+            assert run.results()[key] == finished.results()[key], key
+        monkeypatch.setattr("diffusion_lab.commands.train.decode_source", None)  # would fail if anything ran again
+    said = capsys.readouterr().out
+    assert said.count("cross_entropy") >= 2 and "KID" not in said
+    assert str(run.accuracy) in said
+
+
+def test_a_checkpoint_becomes_a_judge_that_wants_no_gradients(finished):
+    checkpoint = load_checkpoint(finished.last_checkpoint)
+    judge = build_classifier(checkpoint)
+    assert not judge.training
+    assert not any(parameter.requires_grad for parameter in judge.parameters())
+    key = "network.stem.weight"
+    torch.testing.assert_close(judge.state_dict()[key], checkpoint["state_dict"][f"classifier.{key}"])
+    noisy = torch.randn(2, 1, 28, 28, requires_grad=True)
+    assert torch.autograd.grad(judge(noisy, torch.tensor([0.1, 0.9])).sum(), noisy)[0].abs().amax((1, 2, 3)).min() > 0
+
+
+def test_checkpoints_of_the_other_kind_get_one_line(finished):
+    checkpoint = load_checkpoint(finished.last_checkpoint)
+    with pytest.raises(UserError, match=r"is of a classifier; give that of a denoiser, such as train\.py leaves"):
+        build_denoiser(checkpoint)
+    weights = {key.replace("classifier.", "denoiser."): value for key, value in checkpoint["state_dict"].items()}
+    with pytest.raises(UserError, match=r"is of a denoiser; give that of a classifier, such as train\.py experiment=noisy"):
+        build_classifier({**checkpoint, "state_dict": weights})
+    strange = {**checkpoint["config"], "level": {"_target_": "os.mkdir", "path": "sprung"}}
+    with pytest.raises(UserError, match=r"names os.mkdir; if you trust it, add trusted="):
+        build_classifier({**checkpoint, "config": strange})
+
+
+def test_clean_digits_are_read_alike_at_all_times_and_seeds_are_compared(tmp_path):
+    clean = (*SMALL[1:], "experiment=classifier", "epochs=2", "logger=csv", "ema=null")
+    runs = [Run(tmp_path / f"seed-{seed}") for seed in (0, 1)]
+    figures = [train(composed("train", *clean, f"seed={i}"), str(run.folder), True) for i, run in enumerate(runs)]
+    for run, figure in zip(runs, figures, strict=True):
+        results = run.results()
+        assert results["cross_entropy"] == figure < 1.8  # guessing is log 10 = 2.3
+        assert set(results["accuracy_by_time"].values()) == {results["accuracy"]}
+        assert results["weights"] == "last"
+        assert yaml.safe_load(run.config_file.read_text())["data"]["shift"] == 2
+    found = report(runs, "cross_entropy", "seeds")
+    said = " ".join(sentence for section in found.sections for sentence in section.sentences)
+    assert "Measured on mnist_5k at 28 px; 86 held-out images." in said
+    assert found.cells.iloc[0]["cross_entropy"] == pytest.approx(sum(figures) / 2)
+    assert "kid" not in found.cells
+
+
+def test_data_without_labels_gets_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for i in range(4):
+        Image.new("L", (32, 32), color=60 * i).save(tmp_path / f"{i}.png")
+    overrides = ("experiment=noisy_classifier", "data=folder", f"data.root={tmp_path}", "data.image_size=32")
+    with pytest.raises(SystemExit):
+        train(composed("train", *overrides), str(tmp_path / "outputs/a/b"), is_multirun=False)
+    message = "network=classifier needs 2 classes or more, and data.num_classes=0: take images with labels"
+    assert capsys.readouterr().err.startswith(f"error: {message}")
+    assert not (tmp_path / "outputs").exists()

@@ -1,0 +1,188 @@
+"""`edit.py`, and `sample.py` with labels and guidance, on a network that was never trained: what is written, not how good
+it looks."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hydra.utils import instantiate
+from PIL import Image
+
+from diffusion_lab.checkpoints import PARTS
+from diffusion_lab.commands.checks import plain
+from diffusion_lab.commands.edit import edit_images
+from diffusion_lab.commands.sample import sample_checkpoint
+from diffusion_lab.denoiser import Denoiser
+from tests.conftest import PROJECT, composed
+from tests.networks.test_unet import waken
+
+STEPS = 4
+EDITS = {  # network calls for each image
+    "noise": 0,
+    "denoise_blur": 0,
+    "denoise_once": 4,
+    "denoise": 4 * STEPS,
+    "sdedit": 6 * STEPS,
+    "inpaint": 2,  # of four: resampled at least five times a stretch of two would be too many
+    "superres": STEPS,
+    "invert": 2 * STEPS,
+    "interpolate": STEPS + 7 / 2 * STEPS,
+    "anagram": 2 * STEPS,
+    "hybrid": 2 * STEPS,
+}
+
+
+def written_checkpoint(file, *overrides: str):
+    """A checkpoint file of an untrained network."""
+    config = plain(composed("train", "network.widths=[16,16]", "data.max_images=100", *overrides))
+    torch.manual_seed(0)
+    network, *parts = (instantiate(config[part]) for part in PARTS)
+    denoiser = Denoiser(waken(network), *parts, torch.tensor([0.13]), torch.tensor([0.31]))
+    weights = {f"denoiser.{key}": value for key, value in denoiser.state_dict().items()}
+    torch.save({"config": config, "state_dict": weights}, file)
+    return file
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return written_checkpoint(tmp_path_factory.mktemp("checkpoint") / "untrained.ckpt")
+
+
+@pytest.fixture
+def edit(checkpoint, tmp_path):
+    """edit("sdedit", ...): the folder of that edit, by the untrained checkpoint with few network calls."""
+
+    def edited(name: str, *overrides: str, folder: str = "edited"):
+        settings = (f"checkpoint={checkpoint}", f"sampler.steps={STEPS}", "count=2", *overrides)
+        edit_images(composed("edit", f"edit={name}", *settings), str(tmp_path / folder))
+        return tmp_path / folder
+
+    return edited
+
+
+def pixels(file) -> np.ndarray:
+    with Image.open(file) as image:
+        return np.asarray(image.convert("L")).astype(int)
+
+
+@pytest.mark.parametrize("name", EDITS)
+def test_every_edit_leaves_inputs_results_and_a_strip(edit, name, capsys):
+    folder = edit(name)
+    said = json.loads((folder / "edit.json").read_text())
+    assert said["network_calls"] == EDITS[name]
+    assert all(np.isfinite(values).all() for values in said["figures"].values())
+    images = sorted(folder.glob("00*.png"))
+    with Image.open(folder / "strip.png") as strip:
+        columns = len(images) // (1 if name == "interpolate" else 2)
+        assert columns >= 2
+        assert strip.width > 100 * columns
+    assert all(pixels(image).shape == (28, 28) for image in images)
+    assert str(folder / "strip.png") in capsys.readouterr().out
+    assert {path.relative_to(PROJECT / "conf/edit").stem for path in (PROJECT / "conf/edit").glob("*.yaml")} == {*EDITS}
+
+
+def test_any_picture_will_do(edit, tmp_path):
+    drawn = tmp_path / "pictures"
+    (drawn / "more").mkdir(parents=True)
+    Image.new("RGB", (40, 20), "red").save(drawn / "red.jpg")
+    Image.new("RGBA", (28, 28), (0, 0, 0, 0)).save(drawn / "transparent.png")
+    Image.new("P", (100, 30), 1).save(drawn / "more/palette.bmp")
+    folder = edit("sdedit", f"image=[{drawn},{drawn}/red.jpg]", "count=10", "label=[1,2,-1,3]", "edit.strengths=[0.5]")
+    said = json.loads((folder / "edit.json").read_text())
+    assert said["images"] == ["palette", "red", "transparent", "red"]
+    assert said["labels"] == [1, 2, -1, 3]
+    assert pixels(folder / "002_transparent_input.png").min() == 255  # transparency lies over white
+    assert len(list(folder.glob("*strength_0.5.png"))) == 4
+
+
+def test_known_pixels_come_out_as_they_went_in(edit, tmp_path):
+    mask = Image.new("L", (56, 56), 0)
+    mask.paste(255, (0, 28, 56, 56))
+    mask.save(tmp_path / "mask.png")
+    folder = edit("inpaint", f"edit.mask={tmp_path}/mask.png", "sampler.steps=12", "sampler.resamples=2")
+    for before in folder.glob("*_input.png"):
+        after = pixels(before.with_name(before.name.replace("input", "result")))
+        assert np.array_equal(after[:14], pixels(before)[:14])
+        assert not np.array_equal(after[14:], pixels(before)[14:])
+
+
+def test_a_small_image_is_what_its_enlargement_averages_to(edit, tmp_path):
+    small = np.random.default_rng(0).integers(0, 256, (7, 7), dtype=np.uint8)
+    Image.fromarray(small).save(tmp_path / "small.png")
+    folder = edit("superres", f"image={tmp_path}/small.png")
+    result = pixels(folder / "000_small_result.png")
+    assert np.abs(result.reshape(7, 4, 7, 4).mean((1, 3)) - small).max() < 1
+
+
+def test_an_image_is_edited_alike_in_any_batch(edit):
+    settings = ("sampler=ddpm", f"sampler.steps={STEPS}", "edit.strengths=[0.6]")
+    alone = edit("sdedit", *settings, "count=3", "batch_size=1", folder="alone")
+    together = edit("sdedit", *settings, "count=2", folder="together")
+    name = "001_held_out_1_strength_0.6.png"
+    assert np.abs(pixels(alone / name) - pixels(together / name)).max() <= 1
+    assert np.abs(pixels(alone / name) - pixels(alone / name.replace("1", "0", 1).replace("out_1", "out_0"))).max() > 20
+
+
+MISTAKES = {
+    "image=/none": "is not a file or folder",
+    "image=EMPTY": "holds no images",
+    "image=TEXT": "cannot be read as an image",
+    "label=10": "label=10 is not a class",
+    "label=[1,2,3]": "names 3 classes for 2 images",
+    "edit.strengths=[0]": "times above 0 and up to 1",
+    "edit.strengths=0.5": "must be a list of times",
+    "guidance.scale=[1,2]": "must be a number",
+    "guidance.interval=[2,1]": "two noise levels",
+    "guidance.rescale=2": "from 0 to 1",
+    "guidance=classifier": "guidance.checkpoint=FILE is missing",
+    "guidance=classifier guidance.checkpoint=CHECKPOINT": "denoiser",
+    "edit=inpaint edit.box=[0,0,40,4]": "whole pixels within 28 x 28",
+    "edit=superres edit.factor=3": "must be at least 2 and divide",
+    "edit=invert sampler=ddpm": "take sampler=ddim",
+    "edit=interpolate count=3": "in pairs",
+    "edit=anagram image=TEXT": "it takes edit.labels, no image",
+    "edit=anagram edit.labels=[1]": "names 1 classes for 2 images",
+    "edit=anagram edit/view=patches edit.view.across=3": "does not divide images of 28 px",
+}
+
+
+@pytest.mark.parametrize("overrides", MISTAKES)
+def test_a_mistake_is_one_line_and_leaves_nothing(overrides, checkpoint, tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text.png").write_text("no image")
+    names = {"EMPTY": tmp_path / "empty", "TEXT": tmp_path / "text.png", "CHECKPOINT": checkpoint}
+    given = overrides
+    for word, path in names.items():
+        given = given.replace(word, str(path))
+    cfg = composed("edit", "edit=sdedit", f"checkpoint={checkpoint}", "count=2", f"sampler.steps={STEPS}", *given.split())
+    with pytest.raises(SystemExit) as stopped:
+        edit_images(cfg, str(tmp_path / "outputs/edit/run"))
+    assert stopped.value.code == 1
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("error: ")
+    assert MISTAKES[overrides] in said
+    assert "\n" not in said
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_row_a_class_and_a_column_a_scale(checkpoint, tmp_path):
+    settings = (f"checkpoint={checkpoint}", f"sampler.steps={STEPS}")
+    sample_checkpoint(composed("sample", *settings, "label=all", "count=25"), str(tmp_path / "all"))
+    assert len(list((tmp_path / "all").glob("0*.png"))) == 20  # two of each class
+    with Image.open(tmp_path / "all/grid.png") as grid:
+        assert grid.height > 4 * grid.width
+    scales = (*settings, "label=all", "guidance.scale=[0,1,3]")
+    sample_checkpoint(composed("sample", *scales), str(tmp_path / "scales"))
+    drawn = {scale: pixels(tmp_path / f"scales/scale_{scale}/00004.png") for scale in (0, 1, 3)}
+    assert np.abs(drawn[0] - drawn[1]).max() > 3
+    assert np.abs(drawn[1] - drawn[3]).max() > 3
+    assert len(list((tmp_path / "scales").rglob("0*.png"))) == 30
+
+
+def test_guidance_wants_labels(tmp_path, capsys):
+    checkpoint = written_checkpoint(tmp_path / "unlabelled.ckpt", "network.num_classes=0")
+    with pytest.raises(SystemExit):
+        sample_checkpoint(composed("sample", f"checkpoint={checkpoint}", "guidance.scale=3"), str(tmp_path / "run"))
+    assert "guidance.scale=3 needs labels" in capsys.readouterr().err
+    sample_checkpoint(composed("sample", f"checkpoint={checkpoint}", "sampler.steps=1", "count=2"), str(tmp_path / "run"))
