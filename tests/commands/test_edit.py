@@ -78,7 +78,10 @@ def test_every_edit_leaves_inputs_results_and_a_strip(edit, name, capsys):
         assert columns >= 2
         assert strip.width > 100 * columns
     assert all(pixels(image).shape == (28, 28) for image in images)
-    assert str(folder / "strip.png") in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"{name} of 2 images")
+    assert f": {EDITS[name]:g} network calls each" in printed
+    assert str(folder / "strip.png") in printed
     assert {path.relative_to(PROJECT / "conf/edit").stem for path in (PROJECT / "conf/edit").glob("*.yaml")} == {*EDITS}
 
 

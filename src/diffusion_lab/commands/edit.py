@@ -72,7 +72,7 @@ def _edit(cfg: DictConfig, run: Run) -> list[str]:
     run.folder.mkdir(parents=True, exist_ok=True)
     _write(run, pixels, inputs.names)
     _write_figures(cfg, opened, run, inputs, per_image, figures)
-    return _said(run, len(inputs.pixels), per_image, figures)
+    return [_what(cfg, opened, len(inputs.pixels), per_image), *_said(run, figures)]
 
 
 def _inputs(cfg: DictConfig, opened: Opened) -> Inputs:
@@ -179,7 +179,15 @@ def _write_figures(cfg: DictConfig, opened: Opened, run: Run, inputs: Inputs, ca
     run.folder.joinpath("edit.json").write_text(json.dumps(written, indent=2) + "\n")
 
 
-def _said(run: Run, count: int, calls: float, figures: dict[str, list[float]]) -> list[str]:
-    means = [f"{name}: {sum(values) / len(values):.4g}" for name, values in figures.items()]
-    what = f"{count} image{'s' * (count > 1)}, {calls:g} network calls each"
-    return [what, *means, f"strip        {short(run.strip)}", f"all images   {short(run.folder)}"]
+def _what(cfg: DictConfig, opened: Opened, count: int, calls: float) -> str:
+    """What was done, in one line."""
+    name, sampler = (part["_target_"].rsplit(".", 1)[-1] for part in (cfg.edit, opened.config["sampler"]))
+    scale, steps = opened.config["guidance"]["scale"], opened.config["sampler"]["steps"]
+    way = f" with {sampler}, {steps} steps" if calls else ""
+    guided = f", guidance.scale={scale:g}" if scale != 1 and calls else ""
+    return f"{name} of {count} image{'s' * (count > 1)}{way}{guided}: {calls:g} network calls each"
+
+
+def _said(run: Run, figures: dict[str, list[float]]) -> list[str]:
+    means = [f"{name}: {sum(values) / len(values):.4g}, the mean" for name, values in figures.items()]
+    return [*means, f"strip        {short(run.strip)}", f"all images   {short(run.folder)}"]
