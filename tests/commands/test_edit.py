@@ -9,11 +9,14 @@ import torch
 from hydra.utils import instantiate
 from PIL import Image
 
-from diffusion_lab.checkpoints import PARTS
+from diffusion_lab.checkpoints import PARTS, load_checkpoint
 from diffusion_lab.commands.checks import plain
 from diffusion_lab.commands.edit import edit_images
+from diffusion_lab.commands.evaluate import with_choices
 from diffusion_lab.commands.sample import sample_checkpoint
+from diffusion_lab.commands.train import training_config
 from diffusion_lab.denoiser import Denoiser
+from diffusion_lab.errors import UserError
 from tests.conftest import PROJECT, composed
 from tests.networks.test_unet import waken
 
@@ -189,3 +192,13 @@ def test_guidance_wants_labels(tmp_path, capsys):
         sample_checkpoint(composed("sample", f"checkpoint={checkpoint}", "guidance.scale=3"), str(tmp_path / "run"))
     assert "guidance.scale=3 needs labels" in capsys.readouterr().err
     sample_checkpoint(composed("sample", f"checkpoint={checkpoint}", "sampler.steps=1", "count=2"), str(tmp_path / "run"))
+
+
+@pytest.mark.parametrize("script", ["evaluate", "edit"])
+def test_guidance_wants_labels_everywhere(script, tmp_path):
+    checkpoint = written_checkpoint(tmp_path / "unlabelled.ckpt", "network.num_classes=0")
+    cfg = composed(script, f"checkpoint={checkpoint}", "guidance.scale=3", *(["edit=sdedit"] if script == "edit" else []))
+    with pytest.raises(UserError, match=r"guidance.scale=3 needs labels"):
+        with_choices(load_checkpoint(checkpoint)["config"], cfg)
+    with pytest.raises(UserError, match=r"guidance.scale=3.0 needs labels"):
+        training_config(composed("train", "network.num_classes=0", "guidance=classifier_free"))

@@ -143,6 +143,19 @@ def _check_classifier(cfg: DictConfig) -> None:
         )
 
 
+def classes_of(config: dict) -> int:
+    """How many labels samples can be asked for: those the network is trained with, or that a classifier tells apart."""
+    of_classifier = config["data"]["num_classes"] if "checkpoint" in config["guidance"] else 0
+    return config["network"].get("num_classes") or of_classifier or 0
+
+
+def check_labels(config: dict) -> None:
+    """Raise UserError for guidance without labels to guide by, in the config of a run or of a checkpoint."""
+    scale = config["guidance"]["scale"]
+    if scale != 1 and not classes_of(config):
+        raise UserError(f"guidance.scale={scale} needs labels, and the network is trained without")
+
+
 def plain(cfg: DictConfig) -> dict:
     """The resolved config as nested plain values, with its paths made absolute so that they mean the same from anywhere."""
     config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from diffusion_lab.commands.checks import check, plain
+from diffusion_lab.commands.checks import check, check_labels, plain
 from diffusion_lab.commands.console import calls_progress, print_figures, short
 from diffusion_lab.commands.data import decode_source, open_source
 from diffusion_lab.commands.job import attempt, once
@@ -93,12 +93,18 @@ def _track(config: dict, run: Run, results: dict, grid: Path) -> None:
 
 
 def with_choices(trained: dict, cfg: DictConfig) -> dict:
-    """The config a checkpoint was trained with, with what was chosen on the command line (what is not null) in its place."""
+    """The config a checkpoint was trained with, with what was chosen on the command line (what is not null) in its place.
+
+    Raises:
+        UserError: guidance was chosen, and there are no labels.
+    """
     chosen = plain(OmegaConf.merge({"data": {}}, cfg))
     trained = {"guidance": UNGUIDED, **trained}
     words = chosen.get("choices", {})
     chosen["choices"] = {group: word for group, word in words.items() if word != "as_trained"}
-    return _merge(trained, {key: chosen[key] for key in chosen if key in trained})
+    config = _merge(trained, {key: chosen[key] for key in chosen if key in trained})
+    check_labels(config)
+    return config
 
 
 def _merge(old, new):

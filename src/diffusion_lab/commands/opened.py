@@ -9,6 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, ListConfig
 
 from diffusion_lab.checkpoints import build_denoiser, load_checkpoint
+from diffusion_lab.commands.checks import classes_of
 from diffusion_lab.commands.evaluate import with_choices
 from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.errors import UserError
@@ -35,9 +36,8 @@ class Opened:
 
     @property
     def classes(self) -> int:
-        """How many labels can be asked for: those the network was trained with, or those a classifier tells apart."""
-        of_classifier = self.config["data"]["num_classes"] if "checkpoint" in self.config["guidance"] else 0
-        return self.config["network"].get("num_classes") or of_classifier or 0
+        """How many labels can be asked for; 0 without any."""
+        return classes_of(self.config)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -46,16 +46,10 @@ class Opened:
         return data["channels"], data["image_size"], data["image_size"]
 
     def guided(self, **changes) -> Denoiser:
-        """The denoiser with the config's guidance, perhaps with another scale.
-
-        Raises:
-            UserError: there are no labels to guide by.
-        """
+        """The denoiser with the config's guidance, perhaps with another scale."""
         guidance = {**self.config["guidance"], **changes}
         if "checkpoint" in guidance:
             guidance["trusted"] = self.trusted
-        if guidance["scale"] != 1 and not self.classes:
-            raise UserError(f"guidance.scale={guidance['scale']} needs labels, and the checkpoint was trained without")
         return instantiate(guidance)(self.denoiser)
 
     def labels(self, label: int | Sequence[int], count: int) -> torch.Tensor | None:

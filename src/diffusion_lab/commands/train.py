@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from diffusion_lab.commands.checks import check, plain
+from diffusion_lab.commands.checks import check, check_labels, plain
 from diffusion_lab.commands.console import command, print_accuracy, print_figures, short
 from diffusion_lab.commands.data import decode_source, open_source
 from diffusion_lab.commands.job import attempt, once
@@ -43,7 +43,9 @@ def training_config(cfg: DictConfig) -> tuple[dict, Source | None]:
     if cfg.data.num_classes is None:  # a folder's classes are known once it is listed
         source = open_source(plain(cfg)["data"])
         cfg.data.num_classes = len(source.class_names)
-    return plain(cfg), source
+    config = plain(cfg)
+    check_labels(config)
+    return config, source
 
 
 def _train(cfg: DictConfig, run: Run) -> dict:
