@@ -8,12 +8,14 @@ import yaml
 from PIL import Image
 
 from diffusion_lab.checkpoints import build_classifier, build_denoiser, load_checkpoint
+from diffusion_lab.commands.evaluate import evaluate_checkpoint
 from diffusion_lab.commands.train import train
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments import tracking
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.reports.report import report
 from diffusion_lab.training.callbacks import EpochLine
+from tests.commands.test_edit import written_checkpoint
 from tests.conftest import composed
 
 SMALL = (
@@ -133,3 +135,16 @@ def test_data_without_labels_gets_one_line(tmp_path, monkeypatch, capsys):
     message = "network=classifier needs 2 classes or more, and data.num_classes=0: take images with labels"
     assert capsys.readouterr().err.startswith(f"error: {message}")
     assert not (tmp_path / "outputs").exists()
+
+
+def test_reads_what_a_denoiser_draws(finished, tmp_path, capsys):
+    """Noise of a network that was never trained is read right no more often than by chance; real digits far more often."""
+    checkpoint = written_checkpoint(tmp_path / "untrained.ckpt", "data.max_images=400")
+    settings = ("metrics.samples=60", "sampler.steps=2", f"metrics.classifier={finished.last_checkpoint}")
+    evaluate_checkpoint(
+        composed("evaluate", f"checkpoint={checkpoint}", *settings), str(tmp_path / "run"), is_multirun=False
+    )
+    results = Run(tmp_path / "run").results()
+    assert results["label_accuracy"] < 0.35
+    assert results["real_label_accuracy"] > 0.5
+    assert "read as asked" in capsys.readouterr().out
