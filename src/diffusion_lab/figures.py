@@ -1,0 +1,97 @@
+"""Figures: everything that is measured, each declared once. Consoles, reports, checks, sweeps, dashboards and W&B read this.
+
+Needs no torch. A metric of one's own declares its figures beside its function, see `diffusion_lab.metrics.scoring`;
+results.json carries the declarations of what is in it, so a report knows figures of packages that are not installed.
+"""
+
+from dataclasses import asdict, dataclass, fields
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One number that says how good a model is.
+
+    Attributes:
+        key: its name in results.json, in W&B and in `objective=`.
+        label: its name in tables and sentences.
+        unit: behind the label; "%" shows a share from 0 to 1 as a percentage.
+        digits: behind the decimal point.
+        less_is_better: whether a lower one is a better one.
+        depends_on: keys of results.json; two runs in which one of these differs are not compared by it.
+        error: the key in results.json of its standard error or deviation, shown behind a ±.
+        curve: whether it is also a curve while training, `val/<key>`.
+        ranked: whether a report ranks by it or shows it only beside others.
+    """
+
+    key: str
+    label: str
+    unit: str = ""
+    digits: int = 4
+    less_is_better: bool = True
+    depends_on: tuple[str, ...] = ()
+    error: str | None = None
+    curve: bool = False
+    ranked: bool = True
+
+    @property
+    def title(self) -> str:
+        """Label and unit, the head of a column."""
+        return f"{self.label} ({self.unit})" if self.unit not in ("", "%") else self.label
+
+    @property
+    def better(self) -> str:
+        return "less is better" if self.less_is_better else "more is better"
+
+    def text(self, value: float) -> str:
+        """A value with the digits that make sense of it; a dash where there is none."""
+        if value != value:
+            return "–"
+        return f"{100 * value:.{self.digits}f} %" if self.unit == "%" else f"{value:.{self.digits}f}"
+
+    def text_in(self, results: dict) -> str:
+        """Its value in results.json, with its error where it has one."""
+        value, error = results[self.key], results.get(self.error)
+        return self.text(value) if error is None else f"{self.text(value)} ± {self.text(error)}"
+
+    def plain(self) -> dict:
+        """As results.json carries it."""
+        return asdict(self)
+
+
+HELD_OUT = ("data", "image_size", "real_images")
+DRAWN = (*HELD_OUT, "samples", "network_calls", "feature_extractor", "extractor_resolution", "protocol")
+
+KID = Figure("kid", "KID", depends_on=DRAWN, error="kid_std", curve=True)
+FID = Figure("fid", "FID", digits=2, depends_on=DRAWN, curve=True)
+NOISE_LOSS = Figure("noise_loss", "noise_loss", depends_on=HELD_OUT, curve=True)
+IMAGE_LOSS = Figure("image_loss", "image_loss", depends_on=HELD_OUT, curve=True)
+BITS = Figure(
+    *("bits_per_dimension", "bits/dim"), digits=3, depends_on=HELD_OUT, error="bits_per_dimension_error", ranked=False
+)
+READ_AS_ASKED = Figure("label_accuracy", "read as asked", "%", 1, less_is_better=False, depends_on=DRAWN, ranked=False)
+REAL_READ = Figure(
+    *("real_label_accuracy", "real images read right", "%", 1), less_is_better=False, depends_on=HELD_OUT, ranked=False
+)
+CROSS_ENTROPY = Figure("cross_entropy", "cross_entropy", depends_on=HELD_OUT, curve=True)
+ACCURACY = Figure("accuracy", "accuracy", less_is_better=False, depends_on=HELD_OUT, curve=True)
+
+OWN = (KID, FID, NOISE_LOSS, IMAGE_LOSS, BITS, READ_AS_ASKED, REAL_READ, CROSS_ENTROPY, ACCURACY)
+FIGURES = {figure.key: figure for figure in OWN}  # of this package, in the order of tables
+
+
+def declared(results: dict) -> dict[str, Figure]:
+    """The figures that a results.json has, by key, in the order of tables.
+
+    It declares them itself under "figures"; an older one has those of this package.
+    """
+    known = {key: _read(key, values) for key, values in (results.get("figures") or {}).items()}
+    known = known or FIGURES
+    order = [*(key for key in FIGURES if key in known), *(key for key in known if key not in FIGURES)]
+    return {key: known[key] for key in order if isinstance(results.get(key), int | float)}
+
+
+def _read(key: str, values: dict) -> Figure:
+    """A declaration out of a file; what it does not know of is left out."""
+    names = {field.name for field in fields(Figure)}
+    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items() if name in names}
+    return Figure(**{"label": key, **values, "key": key})
