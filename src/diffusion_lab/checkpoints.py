@@ -1,118 +1,201 @@
-"""From a checkpoint file back to a Denoiser or a NoisyClassifier. Pickled code in a file is never run, and only trusted
-classes are built."""
+"""Checkpoint files opened: plain values and weights, from which a model is built again.
 
+A file from outside is data. Pickled code in it is never run; nothing in its config is resolved; and of what its config names
+only the parts that conf/ offers are built, and those of packages that the user trusts.
+"""
+
+import contextlib
+import hashlib
 import pickle
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import torch
-from hydra.utils import get_object, instantiate
+import yaml
+from hydra.utils import get_object
 from torch import Tensor, nn
 
-from diffusion_lab.classifier import NoisyClassifier
-from diffusion_lab.denoiser import Denoiser
-from diffusion_lab.errors import UserError
+from diffusion_lab import older_checkpoints
+from diffusion_lab.conf_path import CONF
+from diffusion_lab.denoiser import NoisyModel
+from diffusion_lab.errors import UserError, user_error_in
+from diffusion_lab.parts import build
 
-PARTS = ("network", "schedule", "target", "level")  # of a config, in the order in which a Denoiser takes them
-PREFIXES = {"denoiser": "denoiser.", "classifier": "classifier."}  # of the weights within the LightningModule's
-WANTED = {"denoiser": "train.py leaves", "classifier": "train.py experiment=noisy_classifier leaves"}
+# The groups of conf/ from which a file may name parts; what these are called with is checked like any user's config.
+GROUPS = ("data", "guidance", "level", "metrics", "network", "sampler", "schedule", "space", "target", "task")
+PLAIN = (str, int, float, bool, type(None))
+MOST = 1_000_000  # that any number in a file's config may be: else it could ask for all memory
+MOST_PIXELS = 2048  # a side
 
 
-def load_checkpoint(path: str | Path) -> dict:
-    """Read a checkpoint of this project: {"config": plain values, "state_dict": weights, ...}, on the CPU.
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint of this project.
+
+    Attributes:
+        path: of the file.
+        config: it was trained with, plain values.
+        weights: of the model; averaged ones where the run averaged them.
+        averaged: whether they are.
+        state: all else that Lightning keeps: epoch, global_step, callbacks and so on.
+        trusted: packages beside this one whose classes the config may name; None for a file that this process wrote itself.
+    """
+
+    path: Path
+    config: dict
+    weights: dict[str, Tensor]
+    averaged: bool
+    state: dict
+    trusted: tuple[str, ...] | None
+
+    @property
+    def sha256(self) -> str:
+        """What names the file's content."""
+        with self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def model(self, kind: type[NoisyModel]) -> NoisyModel:
+        """The model, in evaluation mode, in the layout that it is fastest in.
+
+        Args:
+            kind: what it has to be: Denoiser, or NoisyClassifier.
+
+        Raises:
+            UserError: it is something else, or the weights do not fit the network that the config names.
+        """
+        misfit = UserError(f"checkpoint={self.path}: the weights do not fit the network that its config names")
+        with _files_fault(self.path), _no_larger_than(self.weights, misfit):
+            model = build(self.config["model"], "model")
+        if not isinstance(model, kind):
+            wanted, found = kind.__name__, type(model).__name__
+            raise UserError(f"checkpoint={self.path} is of a {found}; give that of a {wanted}, which {kind.made_by} leaves")
+        try:
+            model.load_state_dict(self.weights)
+        except RuntimeError as error:
+            raise misfit from error
+        return model.to(memory_format=torch.channels_last).eval()
+
+
+def load_checkpoint(path: str | Path, trusted: Sequence[str] | None = ()) -> Checkpoint:
+    """Read a checkpoint of this project, on the CPU, and see that its config names nothing but known parts.
+
+    Args:
+        trusted: packages whose classes the config may name too; None for a file that this process wrote itself.
 
     Raises:
-        UserError: the file is missing, damaged, another program's, or needs pickled code.
+        UserError: the file is missing, damaged, another program's, needs pickled code, or names what is not trusted.
     """
-    if not Path(path).is_file():
+    state = older_checkpoints.converted(_read(Path(path)))
+    config = state["config"]
+    if trusted is not None:
+        refuse_strangers(config, path, trusted)
+    weights = {key.removeprefix("model."): value for key, value in state["state_dict"].items() if key.startswith("model.")}
+    # Lightning's averaging puts the averages into state_dict, and keeps the raw weights beside them.
+    averaged = "averaging_state" in state
+    return Checkpoint(Path(path), config, weights, averaged, state, None if trusted is None else tuple(trusted))
+
+
+def _read(path: Path) -> dict:
+    if not path.is_file():
         raise UserError(f"checkpoint={path} is not a file; a run's are in outputs/<name>/<run>/checkpoints/")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(f"checkpoint={path} holds pickled code, which is never run, or is damaged") from error
     except Exception as error:
         raise UserError(f"checkpoint={path} cannot be read: it is truncated or no checkpoint at all") from error
-    if not isinstance(checkpoint, dict) or not {"config", "state_dict"} <= checkpoint.keys():
+    whole = isinstance(state, dict) and all(isinstance(state.get(key), dict) for key in ("config", "state_dict"))
+    if not whole:
         raise UserError(f"checkpoint={path} was not written by diffusion-lab's train.py (it has no config inside)")
-    if not set(PARTS) <= checkpoint["config"].keys():
-        raise UserError(f"checkpoint={path} is of an older diffusion-lab, whose config names other parts: train it again")
-    return checkpoint
+    return state
 
 
-def build_denoiser(checkpoint: dict, trusted: tuple[str, ...] | None = ("diffusion_lab",)) -> Denoiser:
-    """The Denoiser of a checkpoint, with its averaged weights where the run averaged them, in evaluation mode.
-
-    Args:
-        trusted: Python packages whose classes the checkpoint's config may name as `_target_`; None for
-            a checkpoint that this process wrote itself.
+def refuse_strangers(config: dict, path: str | Path, trusted: Sequence[str] = ()) -> None:
+    """See that a config out of a file is plain data that names nothing but known parts.
 
     Raises:
-        UserError: the config names something else, the weights do not fit the network, or are those of a classifier.
+        UserError: it holds something to be resolved, a number that asks for all memory, or a `_target_` that is neither a part
+            of conf/ nor defined in a trusted package.
     """
-    config, weights = checkpoint["config"], _weights(checkpoint, "denoiser")
-    if trusted is not None:
-        for group in (*PARTS, "data", "sampler", "metrics", "guidance"):
-            _refuse_strangers(config.get(group), trusted)
-    channels = config["data"]["channels"]
-    denoiser = Denoiser(*(instantiate(config[part]) for part in PARTS), torch.zeros(channels), torch.ones(channels))
-    return _loaded(denoiser, weights)
+    for place, value in _leaves(config):
+        if type(value) not in PLAIN:
+            raise UserError(f"checkpoint={path} holds a {type(value).__name__} at {place}, which is no plain value")
+        if "${" in f"{place}{value}" or "_args_" in place.split("."):
+            raise UserError(f"checkpoint={path} holds {value!r} at {place}: nothing in a file is resolved")
+        if isinstance(value, int) and abs(value) > MOST and not place.endswith("seed"):
+            raise UserError(f"checkpoint={path} holds {value} at {place}, which is more than {MOST}")
+        if place.endswith("._target_"):
+            _refuse_stranger(value, place, path, trusted)
+    space = (config.get("model") or {}).get("space") or {}
+    if not isinstance(space.get("size", 1), int) or space.get("size", 1) > MOST_PIXELS:
+        raise UserError(f"checkpoint={path} is of images of {space['size']} px, more than {MOST_PIXELS}")
 
 
-def build_classifier(checkpoint: dict, trusted: tuple[str, ...] | None = ("diffusion_lab",)) -> NoisyClassifier:
-    """The NoisyClassifier of a checkpoint, as `build_denoiser` does it; its parameters want no gradients.
-
-    Raises:
-        UserError: the config names something else, the weights do not fit the network, or are those of a denoiser.
-    """
-    config, weights = checkpoint["config"], _weights(checkpoint, "classifier")
-    parts = ("network", "schedule", "level")
-    if trusted is not None:
-        for group in (*parts, "data"):
-            _refuse_strangers(config[group], trusted)
-    channels = config["data"]["channels"]
-    classifier = NoisyClassifier(*(instantiate(config[part]) for part in parts), torch.zeros(channels), torch.ones(channels))
-    return _loaded(classifier, weights).requires_grad_(False)
+def _leaves(node, place: str = "") -> Iterator[tuple[str, object]]:
+    """Everything in nested dicts and lists that is neither, with its place."""
+    if type(node) is dict:
+        for key, child in node.items():
+            yield from _leaves(child, f"{place}.{key}" if place else str(key))
+    elif type(node) is list:
+        for i, child in enumerate(node):
+            yield from _leaves(child, f"{place}.{i}")
+    else:
+        yield place, node
 
 
-def _weights(checkpoint: dict, kind: str) -> dict[str, Tensor]:
-    """The weights of a "denoiser" or a "classifier"; raises UserError where they are the other one's."""
-    weights = checkpoint["state_dict"]
-    for other, prefix in PREFIXES.items():
-        if other != kind and any(key.startswith(prefix) for key in weights):
-            raise UserError(f"the checkpoint is of a {other}; give that of a {kind}, such as {WANTED[kind]}")
-    prefix = PREFIXES[kind]
-    return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+def _refuse_stranger(target: object, place: str, path: str | Path, trusted: Sequence[str]) -> None:
+    if place.split(".")[0] not in (*GROUPS, "model"):  # is not built: the optimizer, the logger and so on
+        return
+    if not isinstance(target, str):
+        raise UserError(f"checkpoint={path} holds {target!r} at {place}, which names nothing")
+    package = target.split(".")[0]
+    if target in parts_of_conf():
+        return
+    if package == "diffusion_lab" or package not in trusted:
+        advice = "it is no part of this package" if package == "diffusion_lab" else f"if you trust it, add {_both(package)}"
+        raise UserError(f"checkpoint={path} names {target} at {place}; {advice}")
+    if getattr(get_object(target), "__module__", "").split(".")[0] != package:  # package.module.os.system is another's
+        raise UserError(f"checkpoint={path} names {target} at {place}, which is not defined in {package}")
 
 
-def _loaded(model: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
-    """`model` with these weights, in evaluation mode, in the layout it is fastest in."""
+def _both(package: str) -> str:
+    return f"trusted=[diffusion_lab,{package}]"
+
+
+@cache
+def parts_of_conf() -> frozenset[str]:
+    """Every `_target_` that the choices of GROUPS in conf/ name."""
+    files = [file for group in GROUPS for file in (CONF / group).rglob("*.yaml")]
+    leaves = (leaf for file in files for leaf in _leaves(yaml.safe_load(file.read_text()) or {}))
+    return frozenset(value for place, value in leaves if place.split(".")[-1] == "_target_")
+
+
+@contextlib.contextmanager
+def _files_fault(path: Path) -> Iterator[None]:
+    """Whatever goes wrong in here, it is for the file's config that it does."""
     try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise UserError("the checkpoint's weights do not fit the network its config names") from error
-    return model.to(memory_format=torch.channels_last).eval()
+        yield
+    except Exception as error:
+        if user_error_in(error):
+            raise
+        raise UserError(f"checkpoint={path}: its config makes no model ({str(error).splitlines()[0]})") from error
 
 
-def has_averaged_weights(checkpoint: dict) -> bool:
-    """Whether `state_dict` holds averaged weights (Lightning keeps the raw ones beside them)."""
-    return "averaging_state" in checkpoint
+@contextlib.contextmanager
+def _no_larger_than(weights: dict[str, Tensor], misfit: UserError) -> Iterator[None]:
+    """Let no network be built that has more parameters than there are weights for."""
+    room = sum(tensor.numel() for tensor in weights.values())
 
+    def count(module: nn.Module, name: str, parameter) -> None:
+        nonlocal room
+        room -= 0 if parameter is None else parameter.numel()
+        if room < 0:
+            raise misfit
 
-def _refuse_strangers(node, trusted: tuple[str, ...]) -> None:
-    """Raise UserError if a `_target_` below `node` is defined outside the trusted packages."""
-    if isinstance(node, dict):
-        target = node.get("_target_")
-        if target is not None and not _is_trusted(target, trusted):
-            package = target.split(".")[0]
-            raise UserError(f"the checkpoint names {target}; if you trust it, add trusted=[diffusion_lab,{package}]")
-        for child in node.values():
-            _refuse_strangers(child, trusted)
-    elif isinstance(node, list):
-        for child in node:
-            _refuse_strangers(child, trusted)
-
-
-def _is_trusted(target: str, trusted: tuple[str, ...]) -> bool:
-    """Both the name and the definition must be trusted: `package.module.os.system` is named in one, defined in another."""
-    if target.split(".")[0] not in trusted:
-        return False
-    return getattr(get_object(target), "__module__", "").split(".")[0] in trusted
+    hook = nn.modules.module.register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        hook.remove()

@@ -6,6 +6,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from diffusion_lab.conditions import Classes
+from diffusion_lab.spaces.space import Space
+
 
 class Prediction(NamedTuple):
     """Two estimates (B, C, H, W), tied by noisy = signal_rate * image + noise_rate * noise.
@@ -19,31 +22,100 @@ class Prediction(NamedTuple):
     fraction: Tensor | None = None
 
 
-class Denoiser(nn.Module):
-    """A network with the schedule and target it was trained for, and the normalisation of its pixels.
+class NoisyModel(nn.Module):
+    """What reads noisy images: it knows how they become noisy, the space they live in, and what their labels mean.
 
     Args:
-        network: `network(noisy, level, label)` with noisy (B, C, H, W), level (B,), label (B,) int64 or None; it gives
-            (B, C, H, W), or (B, 2 C, H, W) if it also predicts the variance of a step.
-        schedule: time (B,) in [0, 1] to (signal_rate, noise_rate), each (B,).
-        target: what the network's output means, see `diffusion_lab.process.targets`.
-        level: the number (B,) that tells the network the noise level, see `diffusion_lab.process.levels`.
-        mean, std: per channel (C,), what normalisation takes away and divides by, in pixel values from 0 to 1.
+        schedule: time (B,) in [0, 1] to (signal_rate, noise_rate), each (B,); time 0 is the clean end, 1 the noisy one.
+        space: see `diffusion_lab.spaces`.
+        conditions: the table that labels are rows of; None: there are no labels.
     """
 
-    def __init__(self, network: nn.Module, schedule: nn.Module, target, level: Callable, mean: Tensor, std: Tensor):
+    def __init__(self, schedule: nn.Module, space: Space, conditions: Classes | None = None):
         super().__init__()
-        self.network = network
         self.schedule = schedule
-        self.target = target
-        self.level = level
-        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32).view(-1, 1, 1))
-        self.register_buffer("std", torch.as_tensor(std, dtype=torch.float32).view(-1, 1, 1))
+        self.space = space
+        self.conditions = Classes() if conditions is None else conditions
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of an image in the model's space."""
+        return self.space.shape
+
+    @property
+    def device(self) -> torch.device:
+        """Where it is."""
+        return next((tensor.device for tensor in (*self.parameters(), *self.buffers())), torch.device("cpu"))
 
     def rates(self, time: Tensor) -> tuple[Tensor, Tensor]:
         """Signal and noise rate of each image, (B, 1, 1, 1)."""
         signal_rate, noise_rate = self.schedule(time)
         return signal_rate.view(-1, 1, 1, 1), noise_rate.view(-1, 1, 1, 1)
+
+    def noisy(self, image: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+        """The forward process: images (B, C, H, W) as noisy as at `time` (B,)."""
+        signal_rate, noise_rate = self.rates(time)
+        return signal_rate * image + noise_rate * noise
+
+    def sees_as(self, other: "NoisyModel") -> bool:
+        """Whether both know the same noise over the same images, so that one can read what the other does."""
+        time = torch.linspace(0, 1, 11)
+        mine, theirs = ((*model.schedule(time.to(model.device)), *(model.space.bounds or ())) for model in (self, other))
+        pairs = list(zip(mine, theirs, strict=False))
+        same = self.shape == other.shape and len(mine) == len(theirs)
+        return same and all(torch.allclose(a.cpu(), b.cpu(), atol=1e-3) for a, b in pairs)
+
+
+class Denoiser(NoisyModel):
+    """The base of all denoisers, whatever their estimates come from."""
+
+    made_by = "train.py"
+
+    def forward(self, noisy: Tensor, time: Tensor, label: Tensor | None = None) -> Prediction:
+        """Estimate image and noise.
+
+        Args:
+            noisy: (B, C, H, W) in the denoiser's space.
+            time: (B,) in [0, 1].
+            label: (B,) int64, rows of `conditions`, -1 for none; or None.
+        """
+        raise NotImplementedError
+
+    @property
+    def innermost(self) -> "Denoiser":
+        """The denoiser whose calls cost something: itself, or what it is wrapped around."""
+        return self
+
+    def of_image(self, image: Tensor, noisy: Tensor, time: Tensor, fraction: Tensor | None = None) -> Prediction:
+        """The prediction that has this image estimate; the noise is what is left of `noisy`."""
+        signal_rate, noise_rate = self.rates(time)
+        return Prediction(image, (noisy - signal_rate * image) / noise_rate, fraction)
+
+
+class NetworkDenoiser(Denoiser):
+    """A network with the schedule and target it was trained for.
+
+    Args:
+        network: `network(noisy, level, label)` with noisy (B, C, H, W), level (B,), label (B,) int64 or None; it gives
+            (B, C, H, W), or (B, 2 C, H, W) if it also predicts the variance of a step.
+        schedule, space, conditions: of any NoisyModel.
+        target: what the network's output means, see `diffusion_lab.process.targets`.
+        level: the number (B,) that tells the network the noise level, see `diffusion_lab.process.levels`.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        schedule: nn.Module,
+        target,
+        level: Callable,
+        space: Space,
+        conditions: Classes | None = None,
+    ):
+        super().__init__(schedule, space, conditions)
+        self.network = network
+        self.target = target
+        self.level = level
 
     def output(self, noisy: Tensor, time: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """The network's output for the target (B, C, H, W), as precise as `noisy`, and the variance's fraction or None."""
@@ -56,32 +128,21 @@ class Denoiser(nn.Module):
         return output, (fraction + 1) / 2
 
     def forward(self, noisy: Tensor, time: Tensor, label: Tensor | None = None) -> Prediction:
-        """Estimate image and noise from `noisy` (B, C, H, W, normalised space) at `time` (B,) in [0, 1]."""
         output, fraction = self.output(noisy, time, label)
         return Prediction(*self.target.solve(output, noisy, *self.rates(time)), fraction)
 
-    def normalise(self, pixels: Tensor) -> Tensor:
-        """uint8 pixels (B, C, H, W) to the model's space: float32, centred and scaled per channel."""
-        return (pixels.float() / 255 - self.mean) / self.std
-
-    def to_pixels(self, image: Tensor) -> Tensor:
-        """The model's space back to pixel values, float32 clamped to [0, 1]."""
-        return (image.float() * self.std + self.mean).clamp(0, 1)
-
 
 class DenoiserAround(Denoiser):
-    """What guidance and edits are made of: a denoiser around `denoiser`, of the same schedule and pixels.
+    """What guidance and edits are made of: a denoiser around `denoiser`, on its schedule and in its space.
 
     Its forward calls `self.denoiser` and returns other estimates, tied in the same way.
     """
 
     def __init__(self, denoiser: Denoiser):
-        parts = (denoiser.network, denoiser.schedule, denoiser.target, denoiser.level)
-        super().__init__(*parts, denoiser.mean, denoiser.std)
+        super().__init__(denoiser.schedule, denoiser.space, denoiser.conditions)
         self.denoiser = denoiser
         self.train(denoiser.training)
 
-    def of_image(self, image: Tensor, noisy: Tensor, time: Tensor, fraction: Tensor | None = None) -> Prediction:
-        """The prediction that has this image estimate; the noise is what is left of `noisy`."""
-        signal_rate, noise_rate = self.rates(time)
-        return Prediction(image, (noisy - signal_rate * image) / noise_rate, fraction)
+    @property
+    def innermost(self) -> Denoiser:
+        return self.denoiser.innermost

@@ -5,12 +5,37 @@ import ctypes
 import os
 import shutil
 import sys
+from dataclasses import dataclass
 
 import torch
 
 from diffusion_lab.errors import UserError
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how precisely things are computed.
+
+    Attributes:
+        device: of models and images.
+        precision: Lightning's name of it, such as "32-true" or "bf16-mixed".
+    """
+
+    device: torch.device
+    precision: str
+
+    @property
+    def autocast(self) -> contextlib.AbstractContextManager:
+        """The context under which networks run."""
+        return autocast(self.precision, self.device)
+
+
+def machine(accelerator: str, precision: str) -> Machine:
+    """The machine that Lightning's `accelerator` and `precision` mean, "auto" being the best there is."""
+    device = pick_device(accelerator)
+    return Machine(device, choose_precision(precision, device))
 
 
 def choose_precision(requested: str, device: torch.device) -> str:

@@ -41,6 +41,9 @@ CHOICES = {
 }
 
 
+PATHS = (("data", "root"), ("guidance", "checkpoint"), ("metrics", "classifier"), ("init_from",), ("teacher", "checkpoint"))
+
+
 def check(cfg: DictConfig) -> None:
     """Raise UserError for a number out of range, an unknown word, or a data.root that does not exist."""
     for key, least in AT_LEAST.items():
@@ -59,7 +62,7 @@ def check(cfg: DictConfig) -> None:
     seed = cfg.get("seed")
     if seed is not None and (not isinstance(seed, int) or seed < 0):
         raise UserError(f"seed={seed} must be a whole number, at least 0")
-    for key in ("guidance.checkpoint", "metrics.classifier"):
+    for key in ("guidance.checkpoint", "metrics.classifier", "init_from", "teacher.checkpoint"):
         file = OmegaConf.select(cfg, key)
         if file is not None and not Path(file).expanduser().is_file():
             raise UserError(f"{key}={file} is not a file")
@@ -79,8 +82,6 @@ def _check_together(cfg: DictConfig) -> None:
         )
     if schedule == "learned" and times not in ("uniform", "stratified"):
         raise UserError(f"schedule=learned finds the density of noise levels itself: take times=stratified, not {times}")
-    if (OmegaConf.select(cfg, "pixels.mean") is None) != (OmegaConf.select(cfg, "pixels.std") is None):
-        raise UserError("pixels.mean and pixels.std go together: set both, or neither to have them measured")
     sampler = cfg.get("sampler") or {}
     if sampler.get("variance") == "learned" and OmegaConf.select(cfg, "variance.outputs") == 1:
         raise UserError("sampler.variance=learned needs variance=learned: else the network predicts no variance")
@@ -115,9 +116,6 @@ def _check_edit(cfg: DictConfig) -> None:
         times = OmegaConf.select(cfg, key)
         if times is not None and not (_are_numbers(times) and len(times) and all(0 < time <= 1 for time in times)):
             raise UserError(f"{key}={times} must be a list of times above 0 and up to 1, which is pure noise")
-    sampler = cfg.get("sampler") or {}
-    if "spacing" in (cfg.get("edit") or {}) and (not str(sampler.get("_target_")).endswith(".ddim") or sampler.eta):
-        raise UserError("this edit goes back the way that DDIM came: take sampler=ddim, with sampler.eta=0")
     sigma = OmegaConf.select(cfg, "edit.sigma")
     if sigma is not None and not (_is_number(sigma) and sigma > 0):
         raise UserError(f"edit.sigma={sigma} must be a number of pixels above 0")
@@ -143,23 +141,21 @@ def _check_classifier(cfg: DictConfig) -> None:
         )
 
 
-def classes_of(config: dict) -> int:
-    """How many labels samples can be asked for: those the network is trained with, or that a classifier tells apart."""
-    of_classifier = config["data"]["num_classes"] if "checkpoint" in config["guidance"] else 0
-    return config["network"].get("num_classes") or of_classifier or 0
-
-
 def check_labels(config: dict) -> None:
     """Raise UserError for guidance without labels to guide by, in the config of a run or of a checkpoint."""
     scale = config["guidance"]["scale"]
-    if scale != 1 and not classes_of(config):
+    labels = "checkpoint" in config["guidance"] or config["model"]["conditions"]["count"]
+    if scale != 1 and not labels:
         raise UserError(f"guidance.scale={scale} needs labels, and the network is trained without")
 
 
 def plain(cfg: DictConfig) -> dict:
     """The resolved config as nested plain values, with its paths made absolute so that they mean the same from anywhere."""
     config = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    for group, key in (("data", "root"), ("guidance", "checkpoint"), ("metrics", "classifier")):
-        if (config.get(group) or {}).get(key):
-            config[group][key] = str(Path(config[group][key]).expanduser().resolve())
+    for *groups, key in PATHS:
+        node = config
+        for group in groups:
+            node = node.get(group) or {}
+        if node.get(key):
+            node[key] = str(Path(node[key]).expanduser().resolve())
     return config

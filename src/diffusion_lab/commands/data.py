@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hydra.utils import instantiate
+from diffusion_lab.parts import build
 
 if TYPE_CHECKING:  # NumPy and Pillow are not needed to find a mistake in a config
     from diffusion_lab.data.cache import Decoded
@@ -14,7 +14,7 @@ if TYPE_CHECKING:  # NumPy and Pillow are not needed to find a mistake in a conf
 def open_source(data: dict) -> Source:
     """Find the images of a `data` config, under its `root`: that is absolute, or where they are now if they have moved."""
     moved = {"root": data["root"]} if "root" in data["source"] else {}
-    return instantiate(data["source"], **moved)
+    return build({**data["source"], **moved}, "data.source")
 
 
 def decode_source(data: dict, source: Source) -> Decoded:

@@ -14,11 +14,13 @@ from diffusion_lab.commands.console import calls_progress, exit_on_user_error, s
 from diffusion_lab.commands.data import decode_source, open_source
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.runs import Run
+from diffusion_lab.parts import build
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from diffusion_lab.commands.opened import Opened
+    from diffusion_lab.sampling.drawing import Drawing
+    from diffusion_lab.sampling.edits import Needs
 
 ROWS = 24  # of the strip, at most
 
@@ -44,67 +46,72 @@ def edit_images(cfg: DictConfig, folder: str) -> None:
 def _edit(cfg: DictConfig, run: Run) -> list[str]:
     check(cfg)
     import torch
-    from hydra.utils import instantiate
 
-    from diffusion_lab.commands.opened import open_checkpoint
+    from diffusion_lab.commands.opened import open_drawing
     from diffusion_lab.sampling.draw import NetworkCalls
-    from diffusion_lab.sampling.edits import prepare
+    from diffusion_lab.sampling.edits import needs_of, prepare
 
-    opened = open_checkpoint(cfg)
-    denoiser = opened.guided()
-    inputs = _inputs(cfg, opened)
-    work = instantiate(cfg.edit, _convert_="all")
+    drawing, config = open_drawing(cfg)
+    edit = build(cfg.edit, "edit", _convert_="all")
+    _check_sampler(needs_of(edit), config)
+    denoiser = drawing.guided()
+    inputs = _inputs(cfg, needs_of(edit), drawing, config)
     edited = []
     with (
         NetworkCalls(denoiser) as calls,
-        calls_progress(opened.denoiser, None, "Editing"),
+        calls_progress(drawing.denoiser, None, "Editing"),
         torch.inference_mode(),
-        opened.autocast,
+        drawing.machine.autocast,
     ):
         for indices in torch.arange(len(inputs.pixels)).split(cfg.batch_size):
             labels = None if inputs.labels is None else inputs.labels[indices]
-            images = (inputs.pixels[indices], labels, opened.config["seed"], indices)
-            edited.append(work(prepare(denoiser, opened.sampler, *images)))
+            images = (inputs.pixels[indices], labels, drawing.seed, indices)
+            edited.append(edit(prepare(denoiser, drawing.sampler, *images)))
     columns = {title: torch.cat([part.columns[title] for part in edited]) for title in edited[0].columns}
-    pixels = {title: denoiser.to_pixels(images).cpu() for title, images in columns.items()}
+    pixels = {title: denoiser.space.decode(images).cpu() for title, images in columns.items()}
     figures = {name: torch.cat([part.figures[name] for part in edited]).tolist() for name in edited[0].figures}
     per_image = calls.count / len(inputs.pixels)
     run.folder.mkdir(parents=True, exist_ok=True)
     _write(run, pixels, inputs.names)
-    _write_figures(cfg, opened, run, inputs, per_image, figures)
-    return [_what(cfg, opened, len(inputs.pixels), per_image), *_said(run, figures)]
+    _write_figures(cfg, config, run, inputs, per_image, figures)
+    return [_what(cfg, config, len(inputs.pixels), per_image), *_said(run, figures)]
 
 
-def _inputs(cfg: DictConfig, opened: Opened) -> Inputs:
+def _check_sampler(needs: Needs, config: dict) -> None:
+    sampler = config["sampler"]
+    if needs.ddim and (not sampler["_target_"].endswith(".ddim") or sampler["eta"]):
+        raise UserError("this edit goes back the way that DDIM came: take sampler=ddim, with sampler.eta=0")
+
+
+def _inputs(cfg: DictConfig, needs: Needs, drawing: Drawing, config: dict) -> Inputs:
     """The images that `cfg` names, or of the checkpoint's data set, or blank ones for an edit that starts from nothing."""
     import torch
 
-    if "labels" in cfg.edit:
+    if not needs.images:
         if cfg.image is not None:
             raise UserError("this edit draws from noise alone: it takes edit.labels, no image")
-        opened.labels(cfg.edit.labels, 2)
-        blank = torch.zeros(cfg.count, *opened.shape, dtype=torch.uint8)
-        labels = opened.labels(-1, cfg.count) if opened.classes else None
+        blank = torch.zeros(cfg.count, *drawing.denoiser.shape, dtype=torch.uint8)
+        labels = drawing.labels(-1, cfg.count) if len(drawing.conditions) else None
         return Inputs(blank, labels, [f"image {i}" for i in range(cfg.count)])
-    pixels, labels, names = _held_out(cfg, opened) if cfg.image is None else _files(cfg, opened)
+    found = _held_out(cfg, config) if cfg.image is None else _files(cfg, needs, drawing.denoiser.shape)
     if cfg.label is not None:
-        labels = opened.labels(cfg.label, len(pixels))
-    return Inputs(pixels, labels if opened.classes else None, names)
+        found = found._replace(labels=drawing.labels(cfg.label, len(found.pixels)))
+    return found if len(drawing.conditions) else found._replace(labels=None)
 
 
-def _held_out(cfg: DictConfig, opened: Opened) -> Inputs:
+def _held_out(cfg: DictConfig, config: dict) -> Inputs:
     """The first held-out images of the data set that the checkpoint was trained on."""
     from diffusion_lab.data.images import Split
 
-    data = opened.config["data"]
+    data = config["data"]
     decoded = decode_source(data, open_source(data))
     indices = range(min(cfg.count, len(decoded.held_out)))
     batch = Split(decoded, decoded.held_out).__getitems__(list(indices))
     return Inputs(batch.pixels, batch.label, [f"held-out {i}" for i in indices])
 
 
-def _files(cfg: DictConfig, opened: Opened) -> Inputs:
-    """The images of `cfg.image`, files or folders: their middle squares, resized to the checkpoint's image size."""
+def _files(cfg: DictConfig, needs: Needs, shape: tuple[int, int, int]) -> Inputs:
+    """The images of `cfg.image`, files or folders: their middle squares, resized to `shape` (C, H, W)."""
     import numpy as np
     import torch
 
@@ -117,19 +124,19 @@ def _files(cfg: DictConfig, opened: Opened) -> Inputs:
             raise UserError(f"image={path} holds no images (looked for {' '.join(IMAGE_SUFFIXES)}, also in subfolders)")
         files += found
     files = files[: cfg.count]
-    pixels = np.stack([_read(file, opened, cfg.edit.get("factor")) for file in files])
+    pixels = np.stack([_read(file, shape, cfg.edit.factor if needs.small else None) for file in files])
     labels = torch.full((len(files),), -1)
     return Inputs(torch.from_numpy(pixels).permute(0, 3, 1, 2), labels, [file.stem for file in files])
 
 
-def _read(file: Path, opened: Opened, factor: int | None):
+def _read(file: Path, shape: tuple[int, int, int], factor: int | None):
     """One image as pixels (H, W, C); one that is smaller by exactly `factor` is enlarged pixel by pixel."""
     from PIL import Image
 
     from diffusion_lab.data.cache import fitted
     from diffusion_lab.data.sources import read_image
 
-    channels, size, _ = opened.shape
+    channels, size, _ = shape
     if not file.is_file():
         raise UserError(f"image={file} is not a file or folder")
     try:
@@ -164,13 +171,13 @@ def _slug(text: str) -> str:
     return re.sub(r"[^\w.]+", "_", text)
 
 
-def _write_figures(cfg: DictConfig, opened: Opened, run: Run, inputs: Inputs, calls: float, figures: dict) -> None:
+def _write_figures(cfg: DictConfig, config: dict, run: Run, inputs: Inputs, calls: float, figures: dict) -> None:
     written = {
         "checkpoint": str(cfg.checkpoint),
         "edit": OmegaConf.to_container(cfg.edit),
-        "sampler": opened.config["sampler"],
-        "guidance": opened.config["guidance"],
-        "seed": opened.config["seed"],
+        "sampler": config["sampler"],
+        "guidance": config["guidance"],
+        "seed": config["seed"],
         "images": inputs.names,
         "labels": None if inputs.labels is None else inputs.labels.tolist(),
         "network_calls": calls,
@@ -179,10 +186,10 @@ def _write_figures(cfg: DictConfig, opened: Opened, run: Run, inputs: Inputs, ca
     run.folder.joinpath("edit.json").write_text(json.dumps(written, indent=2) + "\n")
 
 
-def _what(cfg: DictConfig, opened: Opened, count: int, calls: float) -> str:
+def _what(cfg: DictConfig, config: dict, count: int, calls: float) -> str:
     """What was done, in one line."""
-    name, sampler = (part["_target_"].rsplit(".", 1)[-1] for part in (cfg.edit, opened.config["sampler"]))
-    scale, steps = opened.config["guidance"]["scale"], opened.config["sampler"]["steps"]
+    name, sampler = (part["_target_"].rsplit(".", 1)[-1] for part in (cfg.edit, config["sampler"]))
+    scale, steps = config["guidance"]["scale"], config["sampler"]["steps"]
     way = f" with {sampler}, {steps} steps" if calls else ""
     guided = f", guidance.scale={scale:g}" if scale != 1 and calls else ""
     return f"{name} of {count} image{'s' * (count > 1)}{way}{guided}: {calls:g} network calls each"

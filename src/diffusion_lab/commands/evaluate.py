@@ -1,25 +1,28 @@
-"""`evaluate.py`: the figures of a checkpoint, from the checkpoint alone; once for each way of asking."""
+"""`evaluate.py`: the figures of a model, from its file alone; once for each way of asking."""
 
-import hashlib
+from __future__ import annotations
+
 import math
 import time
-from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from diffusion_lab.commands.checks import check, check_labels, plain
+from diffusion_lab.commands.checks import check
+from diffusion_lab.commands.choices import with_choices
 from diffusion_lab.commands.console import calls_progress, print_figures, short
 from diffusion_lab.commands.data import decode_source, open_source
-from diffusion_lab.commands.job import attempt, once
+from diffusion_lab.commands.job import alone, attempt
 from diffusion_lab.experiments.runs import Run
+from diffusion_lab.parts import build
 
-# Of checkpoints that are older than guidance.
-UNGUIDED = {"_target_": "diffusion_lab.sampling.guidance.ClassifierFreeGuidance", "_partial_": True, "scale": 1.0}
+if TYPE_CHECKING:
+    from diffusion_lab.checkpoints import Checkpoint
 
 
 def evaluate_checkpoint(cfg: DictConfig, folder: str, is_multirun: bool) -> float:
-    """Score `cfg.checkpoint`, write results.json and a sample grid in `folder`, and return `cfg.objective`'s figure.
+    """Score `cfg.model`, write results.json and a sample grid in `folder`, and return `cfg.objective`'s figure.
 
     In a multirun a failure is written to results.json and returns infinity, so that the other jobs go on.
     """
@@ -32,46 +35,46 @@ def evaluate_checkpoint(cfg: DictConfig, folder: str, is_multirun: bool) -> floa
     return results[cfg.objective] if results else math.inf
 
 
-def evaluation_config(cfg: DictConfig) -> tuple[dict, dict]:
+def _evaluate(cfg: DictConfig, run: Run) -> dict:
+    config, opened = evaluation_config(cfg)
+    with alone(run, config) as work:
+        return work.results or work.finish(_score(cfg, config, opened, run))
+
+
+def evaluation_config(cfg: DictConfig) -> tuple[dict, Checkpoint]:
     """The resolved config of an evaluation, which names the checkpoint by its content, and the checkpoint.
 
     Raises:
         UserError: a number out of range, or no checkpoint of this project.
     """
     check(cfg)
-    from diffusion_lab.checkpoints import load_checkpoint
-
-    checkpoint = load_checkpoint(cfg.checkpoint)
-    content = hashlib.sha256(Path(cfg.checkpoint).read_bytes()).hexdigest()
-    asked = {"checkpoint": str(cfg.checkpoint), "checkpoint_sha256": content, "precision": cfg.precision}
-    return {**with_choices(checkpoint["config"], cfg), **asked}, checkpoint
+    opened = build(cfg.model, "model")
+    asked = {"checkpoint": str(cfg.checkpoint), "checkpoint_sha256": opened.sha256, "precision": cfg.precision}
+    return {**with_choices(opened.config, cfg), **asked}, opened
 
 
-def _evaluate(cfg: DictConfig, run: Run) -> dict:
-    config, checkpoint = evaluation_config(cfg)
-    return once(config, run, partial(_score, cfg, config, checkpoint, run))
+def _score(cfg: DictConfig, config: dict, opened: Checkpoint, run: Run) -> dict:
+    from diffusion_lab.denoiser import Denoiser
+    from diffusion_lab.hardware import keep_freed_memory, machine
+    from diffusion_lab.metrics.scoring import measure
+    from diffusion_lab.sampling.drawing import drawing
+    from diffusion_lab.tasks.denoiser import draw_grid, metrics, scoring, scoring_calls
 
-
-def _score(cfg: DictConfig, config: dict, checkpoint: dict, run: Run) -> dict:
-    from diffusion_lab.checkpoints import build_denoiser, has_averaged_weights
-    from diffusion_lab.commands.score import draw_grid, score, scoring_calls
-    from diffusion_lab.hardware import choose_precision, keep_freed_memory, pick_device
-
-    denoiser = build_denoiser({**checkpoint, "config": config}, tuple(cfg.trusted))
+    asked = metrics(config)
+    denoiser = opened.model(Denoiser)
     decoded = decode_source(config["data"], open_source(config["data"]))
     keep_freed_memory()
-    device = pick_device(cfg.accelerator)
-    precision = choose_precision(cfg.precision, device)
+    ready = drawing(config, denoiser, machine(cfg.accelerator, cfg.precision), cfg.trusted)
     run.begin(config)
     began = time.perf_counter()
-    with calls_progress(denoiser.to(device), scoring_calls(config, decoded), "Scoring"):
-        figures = score(config, decoded, denoiser, precision)
-    grid = draw_grid(config, decoded, precision, denoiser, run.final_grid)
+    with calls_progress(denoiser, scoring_calls(config, decoded), "Scoring"):
+        figures = measure(scoring(config, ready, decoded, cfg.trusted), asked)
+    grid = draw_grid(config, ready, run.final_grid)
     results = {
         **figures,
-        "weights": "averaged" if has_averaged_weights(checkpoint) else "last",
+        "weights": "averaged" if opened.averaged else "last",
         "seed": config["seed"],
-        "precision": precision,
+        "precision": ready.machine.precision,
         "choices": config["choices"],
         "checkpoint": config["checkpoint"],
         "score_seconds": time.perf_counter() - began,
@@ -82,35 +85,9 @@ def _score(cfg: DictConfig, config: dict, checkpoint: dict, run: Run) -> dict:
 
 def _track(config: dict, run: Run, results: dict, grid: Path) -> None:
     """Send figures and grid to the logger that was asked for."""
-    from hydra.utils import instantiate
-
     from diffusion_lab.experiments import tracking
 
-    loggers = [logger for logger in [instantiate(config["logger"])(run, config)] if logger]
+    loggers = [logger for logger in [build(config["logger"], "logger")(run, config)] if logger]
     tracking.log_image(loggers, "final_samples", grid, step=0)
     tracking.log_summary(loggers, run, results, step=0)
     tracking.close(loggers)
-
-
-def with_choices(trained: dict, cfg: DictConfig) -> dict:
-    """The config a checkpoint was trained with, with what was chosen on the command line (what is not null) in its place.
-
-    Raises:
-        UserError: guidance was chosen, and there are no labels.
-    """
-    chosen = plain(OmegaConf.merge({"data": {}}, cfg))
-    trained = {"guidance": UNGUIDED, **trained}
-    words = chosen.get("choices", {})
-    chosen["choices"] = {group: word for group, word in words.items() if word != "as_trained"}
-    config = _merge(trained, {key: chosen[key] for key in chosen if key in trained})
-    check_labels(config)
-    return config
-
-
-def _merge(old, new):
-    """`new` where it says something: null keeps the old value, a node with a `_target_` of its own replaces it whole."""
-    if new is None:
-        return old
-    if isinstance(old, dict) and isinstance(new, dict) and "_target_" not in new:
-        return {**old, **{key: _merge(old.get(key), value) for key, value in new.items() if value is not None}}
-    return new

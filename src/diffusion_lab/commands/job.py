@@ -1,8 +1,10 @@
 """One job: done once in a folder of its own, and alone there; its mistake is one line."""
 
+import contextlib
 import logging
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from filelock import Timeout
 from omegaconf import DictConfig
@@ -42,11 +44,28 @@ def attempt(work: Callable[[DictConfig, Run], dict], cfg: DictConfig, run: Run, 
         return None
 
 
-def once(config: dict, run: Run, work: Callable[[], dict]) -> dict:
-    """The results of `config` in `run`'s folder: those that are there, else what `work()` returns, written down.
+@dataclass
+class Work:
+    """What a process does while it is alone in a run's folder.
 
-    `work` calls `run.begin(config)` once nothing that the user could mend is left to go wrong.
+    Attributes:
+        results: of the finished run that is there; None where there is something to do.
     """
+
+    run: Run
+    config: dict
+    results: dict | None
+
+    def finish(self, results: dict) -> dict:
+        """Write results.json with status "finished"; returns the results."""
+        results = {**results, "config_hash": config_hash(self.config)}
+        self.run.finish(results)
+        return results
+
+
+@contextlib.contextmanager
+def alone(run: Run, config: dict) -> Iterator[Work]:
+    """Be the only process that works in `run`'s folder; what `config` gave there already is not run again."""
     lock = run.lock()
     try:
         lock.acquire(timeout=0)
@@ -54,11 +73,9 @@ def once(config: dict, run: Run, work: Callable[[], dict]) -> dict:
         log.info("%s is being worked on by another process: waiting for it", run.folder.name)
         lock.acquire()
     try:
-        if run.finished_as(config):
+        finished = run.finished_as(config)
+        if finished:
             log.info("%s is finished: its results are shown, nothing is run again", run.folder.name)
-            return run.results()
-        results = {**work(), "config_hash": config_hash(config)}
-        run.finish(results)
-        return results
+        yield Work(run, config, run.results() if finished else None)
     finally:
         lock.release()

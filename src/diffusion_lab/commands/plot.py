@@ -17,6 +17,7 @@ from diffusion_lab.commands.composition import prepare_hydra
 from diffusion_lab.commands.console import exit_on_user_error, short
 from diffusion_lab.commands.data import decode_source, open_source
 from diffusion_lab.errors import UserError, user_error_in
+from diffusion_lab.parts import build
 
 CONF = Path(__file__).parents[3] / "conf"
 CONSTANT = ("single_level",)  # nothing dissolves under these, so they are drawn only where they are asked for
@@ -80,17 +81,15 @@ def compose_schedules(overrides: list[str]) -> tuple[dict, dict[str, dict]]:
 
 
 def _plot_schedules(config: dict, schedules: dict[str, dict]) -> Path:
-    from hydra.utils import instantiate
-    from torch import nn
-
-    from diffusion_lab.commands.fit import training_parts
+    from diffusion_lab.data.images import Split, batches_of
     from diffusion_lab.experiments.schedule_figure import schedule_figure
 
     decoded = decode_source(config["data"], open_source(config["data"]))
-    module, images = training_parts(config, nn.Identity(), decoded)
-    pixels = images.held_out.__getitems__([0]).pixels[0]
-    built = {name: instantiate(schedule) for name, schedule in schedules.items()}
-    figure = schedule_figure(built, module.denoiser, pixels, config["data"]["name"])
+    space = build(config["space"], "space")
+    space.measure(batch.pixels for batch in batches_of(Split(decoded, decoded.train), 4096))
+    pixels = Split(decoded, decoded.held_out).__getitems__([0]).pixels[0]
+    built = {name: build(schedule, f"schedule {name}") for name, schedule in schedules.items()}
+    figure = schedule_figure(built, space, pixels, config["data"]["name"])
     file = Path.cwd() / f"outputs/plot/{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}/schedules.png"
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file)

@@ -15,8 +15,9 @@ from diffusion_lab.experiments.runs import Run
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from diffusion_lab.commands.opened import Opened
+    from diffusion_lab.conditions import Classes
     from diffusion_lab.denoiser import Denoiser, Prediction
+    from diffusion_lab.sampling.drawing import Drawing
 
 log = logging.getLogger(__name__)
 
@@ -38,38 +39,40 @@ def sample_checkpoint(cfg: DictConfig, folder: str) -> None:
 def _sample(cfg: DictConfig, run: Run) -> tuple[int, Path]:
     """How many images were drawn, and their grid."""
     check(cfg)
-    from diffusion_lab.commands.opened import open_checkpoint
+    from diffusion_lab.commands.opened import open_drawing
     from diffusion_lab.experiments.pictures import save_gif, save_grid
 
-    opened = open_checkpoint(cfg)
-    scale = opened.config["guidance"]["scale"]
+    drawing, config = open_drawing(cfg)
+    steps, scale = config["sampler"]["steps"], config["guidance"]["scale"]
     scales = scale if isinstance(scale, list) else [scale]
-    labels, per_class = _labels(opened, cfg.label, cfg.count, len(scales) > 1)
-    guided = {each: opened.guided(scale=each) for each in scales}
-    trajectory = Trajectory(opened.denoiser, opened.config["sampler"]["steps"]) if cfg.gif else None
+    labels, per_class = _labels(drawing, cfg.label, cfg.count, len(scales) > 1)
+    guided = {each: drawing.guided(scale=each) for each in scales}
+    trajectory = Trajectory(drawing.denoiser, steps) if cfg.gif else None
     run.folder.mkdir(parents=True, exist_ok=True)
-    drawn = _draw(cfg, opened, guided, labels, trajectory)
+    drawn = _draw(cfg, drawing, guided, labels, trajectory, steps)
     for each, images in drawn.items():
         _save(images, run.folder / f"scale_{each:g}" if len(scales) > 1 else run.folder)
     if trajectory:
         save_gif([*trajectory.frames(), *drawn.values()], run.folder / "trajectory.gif")
     count, grid = sum(map(len, drawn.values())), run.folder / "grid.png"
     if len(scales) > 1:
-        return count, _save_columns(drawn, labels, grid)
+        return count, _save_columns(drawn, drawing.conditions, labels, grid)
     return count, save_grid(*drawn.values(), grid, per_class)
 
 
-def _draw(cfg: DictConfig, opened: Opened, guided: dict[float, Denoiser], labels: Tensor | None, callback) -> dict:
+def _draw(
+    cfg: DictConfig, drawing: Drawing, guided: dict[float, Denoiser], labels: Tensor | None, callback, steps: int
+) -> dict[float, Tensor]:
     """The images (N, C, H, W) of each guided denoiser, from the same noise."""
     import torch
 
-    from diffusion_lab.sampling.draw import draw
-
     count = cfg.count if labels is None else len(labels)
-    settings = (opened.shape, count, opened.config["seed"], cfg.batch_size, labels, opened.autocast, callback)
-    calls = opened.config["sampler"]["steps"] * -(-count // cfg.batch_size) * len(guided)
-    with calls_progress(opened.denoiser, calls, "Drawing"):
-        return {each: torch.cat([*draw(denoiser, opened.sampler, *settings)]) for each, denoiser in guided.items()}
+    calls = steps * -(-count // cfg.batch_size) * len(guided)
+    with calls_progress(drawing.denoiser, calls, "Drawing"):
+        return {
+            scale: torch.cat([*drawing.images(count, labels, cfg.batch_size, denoiser, callback)])
+            for scale, denoiser in guided.items()
+        }
 
 
 def _save(images: Tensor, folder: Path) -> None:
@@ -80,14 +83,14 @@ def _save(images: Tensor, folder: Path) -> None:
         save_image(image, folder / f"{i:05d}.png")
 
 
-def _save_columns(drawn: dict[float, Tensor], labels: Tensor | None, file: Path) -> Path:
+def _save_columns(drawn: dict[float, Tensor], conditions: Classes, labels: Tensor | None, file: Path) -> Path:
     """A row an image, a column a scale."""
     import torch
 
     from diffusion_lab.experiments.pictures import save_strips
 
     rows = torch.stack([*drawn.values()], 1)
-    names = [f"image {i}" + ("" if labels is None else f"\nlabel {labels[i]}") for i in range(len(rows))]
+    names = [f"image {i}" + ("" if labels is None else f"\n{conditions.name(int(labels[i]))}") for i in range(len(rows))]
     return save_strips(dict(zip(names, rows, strict=True)), [f"scale {scale:g}" for scale in drawn], file)
 
 
@@ -102,7 +105,7 @@ class Trajectory:
         from diffusion_lab.experiments.pictures import unit_scale
 
         if call % self.every == 0:
-            self.batches.setdefault(call, []).append(self.denoiser.to_pixels(unit_scale(noisy)).cpu())
+            self.batches.setdefault(call, []).append(self.denoiser.space.decode(unit_scale(noisy)).cpu())
 
     def frames(self) -> list[Tensor]:
         """All images (N, C, H, W) at each of the calls."""
@@ -111,16 +114,17 @@ class Trajectory:
         return [torch.cat(self.batches[call]) for call in sorted(self.batches)]
 
 
-def _labels(opened: Opened, label: int | str | None, count: int, one_each: bool) -> tuple[Tensor | None, int | None]:
+def _labels(drawing: Drawing, label: int | str | None, count: int, one_each: bool) -> tuple[Tensor | None, int | None]:
     """The label of each image, and, for `label=all`, how many images there are of each class, in its row of the grid.
 
     None takes each class in turn, where there are classes; -1 draws without a label.
     """
     import torch
 
-    if label == "all" and opened.classes:
-        per_class = 1 if one_each else max(1, count // opened.classes)
-        return torch.arange(opened.classes).repeat_interleave(per_class), per_class
+    classes = len(drawing.conditions)
+    if label == "all" and classes:
+        per_class = 1 if one_each else max(1, count // classes)
+        return torch.arange(classes).repeat_interleave(per_class), per_class
     if label is None:
-        return torch.arange(count) % opened.classes if opened.classes else None, None
-    return opened.labels(label, count), None
+        return drawing.classes_in_turn(count), None
+    return drawing.labels(label, count), None

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 import sys
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
 from diffusion_lab.commands.checks import check, check_labels, plain
-from diffusion_lab.commands.console import command, print_accuracy, print_figures, short
+from diffusion_lab.commands.console import command, print_figures, short
 from diffusion_lab.commands.data import decode_source, open_source
-from diffusion_lab.commands.job import attempt, once
+from diffusion_lab.commands.job import alone, attempt
 from diffusion_lab.experiments.runs import Run
+from diffusion_lab.parts import build
 
 if TYPE_CHECKING:
-    from diffusion_lab.data.sources import Source
+    from diffusion_lab.data.cache import Decoded
+    from diffusion_lab.data.images import Images
+    from diffusion_lab.denoiser import NoisyModel
 
 
 def train(cfg: DictConfig, folder: str, is_multirun: bool) -> float:
@@ -28,56 +30,81 @@ def train(cfg: DictConfig, folder: str, is_multirun: bool) -> float:
     run = Run(Path(folder))
     results = attempt(_train, cfg, run, is_multirun)
     if not is_multirun:
-        _print_end(run, results)
+        _print_end(run, results, cfg)
     return results[cfg.objective] if results else math.inf
 
 
-def training_config(cfg: DictConfig) -> tuple[dict, Source | None]:
-    """The checked and resolved config of a run, and the source of its images where that had to be opened for it.
+def _train(cfg: DictConfig, run: Run) -> dict:
+    config = training_config(cfg)
+    with alone(run, config) as work:
+        return work.results or work.finish(fit(config, run))
+
+
+def training_config(cfg: DictConfig) -> dict:
+    """The checked and resolved config of a run.
 
     Raises:
         UserError: a mistake that can be found without importing torch.
     """
     check(cfg)
-    source = None
     if cfg.data.num_classes is None:  # a folder's classes are known once it is listed
-        source = open_source(plain(cfg)["data"])
-        cfg.data.num_classes = len(source.class_names)
+        cfg.data.num_classes = len(open_source(plain(cfg)["data"]).class_names)
     config = plain(cfg)
     check_labels(config)
-    return config, source
+    return config
 
 
-def _train(cfg: DictConfig, run: Run) -> dict:
-    config, source = training_config(cfg)
-    return once(config, run, partial(_fit, config, run, source))
-
-
-def _fit(config: dict, run: Run, source: Source | None) -> dict:
+def fit(config: dict, run: Run) -> dict:
+    """Open the data, build the model, train and score it; returns the results."""
     import torch
-    from hydra.utils import instantiate
+
+    from diffusion_lab.data.images import images_of
+    from diffusion_lab.hardware import machine
+    from diffusion_lab.tasks import fitting
+    from diffusion_lab.tasks.task import Setting
 
     torch.manual_seed(config["seed"])
-    network = instantiate(config["network"])
-    if config["choices"]["task"] == "denoiser":
-        instantiate(config["metrics"]["extractor"])  # weights that are not there are better missed now than after training
-    decoded = decode_source(config["data"], source or open_source(config["data"]))
-    fit = instantiate(config["task"])
-    run.begin(config)
-    return fit(config, run, network, decoded)
+    model = build(config["model"], "model")
+    decoded = decode_source(config["data"], open_source(config["data"]))
+    images = images_of(config, decoded)
+    task = build(config["task"], "task")
+    computer = machine(config["trainer"]["accelerator"], config["trainer"]["precision"])
+    setting = Setting(with_names(config, decoded), run, decoded, computer)
+    prepare(model, config, images)
+    task.check(model, setting)
+    run.begin(setting.config)
+    return fitting.fit(task, model, images, setting)
 
 
-def _print_end(run: Run, results: dict) -> None:
-    reads = "accuracy" in results  # a classifier's run
-    (print_accuracy if reads else print_figures)(results, "Final figures")
-    checkpoint = short(run.last_checkpoint)
-    print(f"trained in   {results['train_seconds']:.0f} s, {results['train_images_per_second']:.0f} images/s")
-    print(f"run folder   {short(run.folder)}")
-    if reads:
-        print(f"checkpoint   {checkpoint}")
-        print(f"by noise     {short(run.accuracy)}")
-    else:
-        print(f"sample grid  {short(run.final_grid)}")
-        print("next         " + command("sample", f"checkpoint={checkpoint} count=36 seed=1"))
-        print("             " + command("train", "-m loss=mae,mse schedule=linear,cosine epochs=2"))
+def with_names(config: dict, decoded: Decoded) -> dict:
+    """The config with the names of the classes, so that a checkpoint knows what its labels mean."""
+    conditions = {**config["model"]["conditions"], "names": decoded.class_names}
+    return {**config, "model": {**config["model"], "conditions": conditions}}
+
+
+def prepare(model: NoisyModel, config: dict, images: Images) -> None:
+    """Give a new model what it knows before training: of the images, and of another training where one is given."""
+    from diffusion_lab.checkpoints import load_checkpoint
+    from diffusion_lab.data.images import batches_of
+    from diffusion_lab.training.starts import start_from
+
+    model.space.measure(batch.pixels for batch in batches_of(images.train, 4096))
+    if config["init_from"]:
+        start_from(model, load_checkpoint(config["init_from"], config["trusted"]))
+
+
+def _print_end(run: Run, results: dict, cfg: DictConfig) -> None:
+    from hydra.utils import get_object
+
+    task = get_object(cfg.task._target_)
+    print_figures(results, "Final figures")
+    said = {
+        "trained in": f"{results['train_seconds']:.0f} s, {results['train_images_per_second']:.0f} images/s",
+        "run folder": run.folder,
+        **task.end(run, results),
+    }
+    for title, text in said.items():
+        print(f"{title:12} {short(text) if isinstance(text, Path) else text}")
+    for i, (script, arguments) in enumerate(task.next(short(run.last_checkpoint))):
+        print(f"{'' if i else 'next':12} {command(script, arguments)}")
     sys.stdout.flush()

@@ -1,5 +1,6 @@
 """The LightningDataModule: batches gathered from the decoded array in one indexing operation."""
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -48,15 +49,11 @@ class Split(Dataset):
         rows = self.positions[index.to(self.positions.device)]
         return Batch(self.images[rows].permute(0, 3, 1, 2), self.labels[rows], index)
 
-    def statistics(self) -> tuple[Tensor, Tensor]:
-        """Per-channel mean and standard deviation (C,) of this split, in pixel values from 0 to 1."""
-        total = torch.zeros(2, self.images.shape[-1], dtype=torch.float64)
-        for rows in self.positions.split(4096):
-            pixels = self.images[rows].double().flatten(0, 2) / 255
-            total += torch.stack([pixels.sum(0), pixels.square().sum(0)])
-        mean, square = total / (len(self.positions) * self.images[0, :, :, 0].numel())
-        std = (square - mean**2).clamp(min=0).sqrt()
-        return mean.float(), torch.where(std > 0, std, 1.0).float()  # one flat image still has a scale
+
+def batches_of(split: Split, batch_size: int) -> Iterator[Batch]:
+    """The images of a split in order, each once."""
+    for indices in torch.arange(len(split.positions)).split(batch_size):
+        yield split.__getitems__(indices)
 
 
 class Images(LightningDataModule):
@@ -111,6 +108,12 @@ class Images(LightningDataModule):
         if self.shift and self.trainer.training:
             batch = batch._replace(pixels=shifted(batch.pixels, self.shift))
         return batch
+
+
+def images_of(config: dict, decoded: Decoded) -> Images:
+    """What a training is fed with, as its config says."""
+    data = config["data"]
+    return Images(decoded, config["batch_size"], data["repeat"], data["flip"], config["seed"], data["shift"])
 
 
 def shifted(pixels: Tensor, most: int) -> Tensor:

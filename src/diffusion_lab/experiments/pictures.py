@@ -12,8 +12,9 @@ from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.process import schedules
 from diffusion_lab.process.seeds import noise_of_images
 from diffusion_lab.sampling import edits
-from diffusion_lab.sampling.draw import Sampler
+from diffusion_lab.sampling.drawing import Drawing
 from diffusion_lab.sampling.samplers import ddim
+from diffusion_lab.spaces.space import Space
 
 READABLE = 64  # small images are enlarged to at least this many pixels
 
@@ -46,12 +47,14 @@ def _grid(images: Tensor, columns: int | None = None) -> Tensor:
 
 def save_forward_process(denoiser: Denoiser, pixels: Tensor, file: Path, columns: int = 9) -> Path:
     """One real image, uint8 (C, H, W), dissolving under three schedules, and the run's own if it is another, in rows."""
-    image = denoiser.normalise(pixels[None].to(denoiser.mean.device))
+    image = denoiser.space.encode(pixels[None].to(denoiser.device))
     noise = noise_of_images(0, [0], image.shape[1:]).to(image.device)
     times = torch.linspace(0, 1, columns, device=image.device)
     rows = {"cosine": schedules.Cosine(), "linear": schedules.Linear(), "linear_clipped": schedules.LinearClipped()}
-    strips = {name: dissolve(denoiser, schedule.to(image.device), image, noise, times) for name, schedule in rows.items()}
-    own = dissolve(denoiser, denoiser.schedule, image, noise, times)
+    strips = {
+        name: dissolve(denoiser.space, schedule.to(image.device), image, noise, times) for name, schedule in rows.items()
+    }
+    own = dissolve(denoiser.space, denoiser.schedule, image, noise, times)
     if not any(torch.equal(own, strip) for strip in strips.values()):
         strips = {"this run's": own, **strips}
     return save_strips(strips, [f"t = {time:.3g}" for time in times.tolist()], file)
@@ -61,47 +64,45 @@ def save_denoised(denoiser: Denoiser, pixels: Tensor, labels: Tensor | None, fil
     """Real images, uint8 (N, C, H, W), noisy and as the denoiser estimates them in one call: at a few times, or at its only
     noise level."""
     times = [0.25, 0.5, 0.75]
-    rates = torch.stack(denoiser.schedule(torch.tensor(times, device=denoiser.mean.device)))
+    rates = torch.stack(denoiser.schedule(torch.tensor(times, device=denoiser.device)))
     if torch.equal(rates[:, 0], rates[:, 2]):
         times = [0.5]
     with torch.inference_mode():
         columns = edits.denoise_once(edits.prepare(denoiser, ddim, pixels, labels, seed=0), times).columns
-    rows = torch.stack([denoiser.to_pixels(images).cpu() for images in columns.values()], 1)
+    rows = torch.stack([denoiser.space.decode(images).cpu() for images in columns.values()], 1)
     titles = [title.replace(", ", "\n") for title in columns]
     return save_strips({f"held-out {i}": row for i, row in enumerate(rows)}, titles, file)
 
 
-def dissolve(denoiser: Denoiser, schedule: nn.Module, image: Tensor, noise: Tensor, times: Tensor) -> Tensor:
+def dissolve(space: Space, schedule: nn.Module, image: Tensor, noise: Tensor, times: Tensor) -> Tensor:
     """What noisy images look like under `schedule`: pixel values from 0 to 1, (T, C, H, W), on the CPU.
 
     They are scaled to the variance of image and noise, which not every schedule preserves.
 
     Args:
-        image, noise: (1, C, H, W), the image normalised.
+        image, noise: (1, C, H, W) in the space.
         times: (T,) in [0, 1].
     """
     signal_rate, noise_rate = (rate.view(-1, 1, 1, 1) for rate in schedule(times))
     noisy = (signal_rate * image + noise_rate * noise) / torch.hypot(signal_rate, noise_rate)
-    return denoiser.to_pixels(noisy).cpu()
+    return space.decode(noisy).cpu()
 
 
-def save_reverse_process(
-    denoiser: Denoiser, sampler: Sampler, shape: tuple[int, int, int], seed: int, label: Tensor | None, file: Path
-) -> Path:
+def save_reverse_process(drawing: Drawing, file: Path) -> Path:
     """Noise becoming an image in 10 network calls: what the sampler holds at each, and its estimate of the image."""
-    noisy_images, estimates = [], []
+    denoiser, noisy_images, estimates = drawing.denoiser, [], []
 
     def keep(step, noisy, prediction):
-        noisy_images.append(denoiser.to_pixels(unit_scale(noisy))[0].cpu())
-        estimates.append(denoiser.to_pixels(prediction.image)[0].cpu())
+        noisy_images.append(denoiser.space.decode(unit_scale(noisy))[0].cpu())
+        estimates.append(denoiser.space.decode(prediction.image)[0].cpu())
 
-    def fresh_noise(step):
-        return noise_of_images(seed, [0], shape, drawing=step + 1).to(denoiser.mean.device)
+    def noise(drawn: int) -> Tensor:
+        return noise_of_images(drawing.seed, [0], denoiser.shape, drawn).to(denoiser.device)
 
-    noise = noise_of_images(seed, [0], shape).to(denoiser.mean.device)
-    label = None if label is None else label.to(denoiser.mean.device)
+    label = drawing.classes_in_turn(1)
+    label = None if label is None else label.to(denoiser.device)
     with torch.inference_mode():
-        sampler(denoiser, noise, label, steps=10, fresh_noise=fresh_noise, callback=keep)
+        drawing.sampler(denoiser, noise(0), label, steps=10, fresh_noise=lambda step: noise(step + 1), callback=keep)
     strips = {"noisy": torch.stack(noisy_images), "image estimate": torch.stack(estimates)}
     return save_strips(strips, [f"call {i + 1}" for i in range(len(noisy_images))], file)
 

@@ -14,7 +14,10 @@ import yaml
 from filelock import FileLock
 
 # What may change without changing the experiment: names, places, how it is watched and how it is computed.
-NOT_PART_OF_THE_EXPERIMENT = ("name", "logger", "grid", "objective", "compile", "data.cache_dir", "checkpoint")
+NOT_PART_OF_THE_EXPERIMENT = (
+    *("name", "logger", "grid", "objective", "compile", "data.cache_dir", "checkpoint", "trusted"),
+    "model.conditions.names",  # found in the data
+)
 
 
 @dataclass(frozen=True)

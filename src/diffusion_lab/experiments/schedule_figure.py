@@ -9,10 +9,10 @@ from matplotlib.lines import Line2D
 from torch import Tensor, nn
 from torchvision.utils import make_grid
 
-from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.experiments.pictures import READABLE, dissolve
 from diffusion_lab.process.schedules import log_snr
 from diffusion_lab.process.seeds import noise_of_images
+from diffusion_lab.spaces.space import Space
 
 COLOURS = (  # neighbours differ most, for their lines are the closest
     *("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:cyan"),
@@ -24,14 +24,14 @@ LEGEND = {"fontsize": 9, "frameon": False, "handlelength": 2.6}
 CURVES, STRIP = 4.0, 0.76  # heights in inches
 
 
-def schedule_figure(schedules: dict[str, nn.Module], denoiser: Denoiser, pixels: Tensor, data: str) -> Figure:
+def schedule_figure(schedules: dict[str, nn.Module], space: Space, pixels: Tensor, data: str) -> Figure:
     """Signal rate, noise rate and log-SNR of named schedules against time, above a strip of noisy images for each.
 
     Legend and strips are in the order of the log-SNR at time 1/2, highest first.
 
     Args:
         schedules: at least one; colours and dashes repeat after 24.
-        denoiser: gives the normalisation of pixels; its own schedule plays no part.
+        space: of pixels.
         pixels: one real image, uint8 (C, H, W).
         data: the name of the data set it is from.
     """
@@ -46,7 +46,7 @@ def schedule_figure(schedules: dict[str, nn.Module], denoiser: Denoiser, pixels:
         "(divided by √(signal rate² + noise rate²), so that all are of one contrast; the noise is the same)",
         fontsize=10,
     )
-    _draw_strips(below, schedules, denoiser, pixels)
+    _draw_strips(below, schedules, space, pixels)
     return figure
 
 
@@ -98,14 +98,14 @@ def _time_axis(axis: Axes) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def _draw_strips(figure: SubFigure, schedules: dict[str, nn.Module], denoiser: Denoiser, pixels: Tensor) -> None:
-    image = denoiser.normalise(pixels[None].to(denoiser.mean.device))
+def _draw_strips(figure: SubFigure, schedules: dict[str, nn.Module], space: Space, pixels: Tensor) -> None:
+    image = space.encode(pixels[None])
     noise = noise_of_images(0, [0], image.shape[1:]).to(image.device)
     times = torch.linspace(0, 1, len(TIMES), device=image.device)
     rows = math.ceil(len(schedules) / 2)
     axes = list(figure.subplots(rows, 2, squeeze=False).T.flat)  # down the left column, then the right one
     for place, (name, schedule) in enumerate(schedules.items()):
-        images = dissolve(denoiser, schedule.to(image.device), image, noise, times)
+        images = dissolve(space, schedule, image, noise, times)
         _draw_strip(axes[place], images, Line2D([], [], label=name, **_line_style(place)))
     for axis in (axes[rows - 1], axes[len(schedules) - 1]):
         axis.tick_params(labelbottom=True)

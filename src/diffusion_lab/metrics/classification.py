@@ -9,6 +9,7 @@ from torch import Tensor
 
 from diffusion_lab.classifier import NoisyClassifier
 from diffusion_lab.data.images import Batch
+from diffusion_lab.figures import ACCURACY, CROSS_ENTROPY
 from diffusion_lab.metrics.errors import SEED
 from diffusion_lab.process.seeds import noise_of_images, times_of_images
 
@@ -25,11 +26,10 @@ class Reading(NamedTuple):
 def reading(classifier: NoisyClassifier, batch: Batch, time: float | None = None) -> Reading:
     """Read those images of `batch` that have a label, each at a fixed time of its own, or all at `time`."""
     pixels, label, index = batch
-    image = classifier.normalise(pixels)
+    image = classifier.space.encode(pixels)
     noise = noise_of_images(SEED, index.tolist(), image.shape[1:]).to(image.device)
     times = (times_of_images(index) if time is None else torch.full((len(index),), time)).to(image.device)
-    signal_rate, noise_rate = classifier.rates(times)
-    logits = classifier(signal_rate * image + noise_rate * noise, times)
+    logits = classifier(classifier.noisy(image, noise, times), times)
     logits, label = logits[label >= 0], label[label >= 0]
     return Reading(F.cross_entropy(logits, label, reduction="none"), (logits.argmax(1) == label).float())
 
@@ -37,9 +37,9 @@ def reading(classifier: NoisyClassifier, batch: Batch, time: float | None = None
 @torch.inference_mode()
 def reading_figures(classifier: NoisyClassifier, batches: Callable[[], Iterable[Batch]], autocast) -> dict:
     """`cross_entropy` and `accuracy` over all of `batches()`, `accuracy_by_time` (time as a string to the accuracy there)
-    and `real_images`, of how many images they are."""
+    , `real_images`, of how many images they are, and `figures`, what these are."""
     classifier.eval()
-    device = classifier.mean.device
+    device = classifier.device
 
     def read(time: float | None) -> Reading:
         with autocast:
@@ -52,4 +52,5 @@ def reading_figures(classifier: NoisyClassifier, batches: Callable[[], Iterable[
         "accuracy": own.accuracy.mean().item(),
         "accuracy_by_time": {f"{time:g}": read(time).accuracy.mean().item() for time in TIMES},
         "real_images": len(own.accuracy),
+        "figures": {figure.key: figure.plain() for figure in (CROSS_ENTROPY, ACCURACY)},
     }

@@ -1,52 +1,51 @@
 """Whether drawn images are what they were asked to be, as a classifier reads them."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
-from diffusion_lab.checkpoints import build_classifier, load_checkpoint
+from diffusion_lab.checkpoints import load_checkpoint
 from diffusion_lab.classifier import NoisyClassifier
-from diffusion_lab.data.images import Batch
 from diffusion_lab.errors import UserError
+from diffusion_lab.figures import READ_AS_ASKED, REAL_READ
+from diffusion_lab.metrics.scoring import Scoring, measures
 
 
-def judge(checkpoint: str, classes: int) -> NoisyClassifier:
-    """The classifier of a checkpoint, such as experiment=classifier leaves.
+@measures(READ_AS_ASKED, REAL_READ)
+def measure_labels(scoring: Scoring, classifier: str | None) -> dict[str, float]:
+    """`label_accuracy`, the share of generated images that a classifier reads as the class they were asked to be, and
+    `real_label_accuracy`, the same of the held-out images.
+
+    Args:
+        classifier: a checkpoint, such as experiment=classifier leaves; None: it is not measured.
 
     Raises:
         UserError: the file is no such checkpoint, or its classifier knows another number of classes.
     """
-    loaded = load_checkpoint(checkpoint)
-    known = loaded["config"]["data"]["num_classes"]
-    if known != classes:
-        raise UserError(f"metrics.classifier={checkpoint} knows {known} classes, the data set has {classes}")
-    return build_classifier(loaded)
+    if classifier is None:
+        return {}
+    judge = load_checkpoint(classifier, scoring.trusted).model(NoisyClassifier).to(scoring.machine.device)
+    classes = len(scoring.decoded.class_names)
+    if len(judge.conditions) != classes:
+        raise UserError(f"metrics.classifier={classifier} knows {len(judge.conditions)} classes, the data set has {classes}")
+    real = [read(judge, batch.pixels) for batch in scoring.batches()]
+    drawn = [read(judge, pixels) for pixels in scoring.generated.split(scoring.batch_size)]
+    return {
+        "label_accuracy": accuracy(drawn, scoring.labels),
+        "real_label_accuracy": accuracy(real, scoring.held_out.labels[scoring.held_out.positions]),
+    }
 
 
 @torch.inference_mode()
 def read(classifier: NoisyClassifier, pixels: Tensor) -> Tensor:
     """The class (B,) of each of some images, uint8 pixels (B, C, H, W), at the clean end of the classifier's schedule."""
-    image = classifier.normalise(pixels.to(classifier.mean.device))
+    image = classifier.space.encode(pixels.to(classifier.device))
     time = torch.zeros(len(image), device=image.device)
     return classifier(classifier.rates(time)[0] * image, time).argmax(1).cpu()
 
 
-def reading(classifier: NoisyClassifier | None, batches: Iterable[Tensor], found: list[Tensor]) -> Iterator[Tensor]:
-    """Hand on batches of images, and add their classes to `found`, where there is a classifier."""
-    for pixels in batches:
-        if classifier:
-            found.append(read(classifier, pixels))
-        yield pixels
-
-
-def accuracy(found: list[Tensor], labels: Tensor) -> float:
+def accuracy(found: Iterable[Tensor], labels: Tensor) -> float:
     """The share of images whose class was found to be their label (N,); those without a label (-1) do not count."""
     labels = labels.cpu()
-    return (torch.cat(found) == labels)[labels >= 0].double().mean().item()
-
-
-def real_accuracy(classifier: NoisyClassifier, batches: Iterable[Batch]) -> float:
-    """The accuracy on real images."""
-    pairs = [(read(classifier, batch.pixels), batch.label) for batch in batches]
-    return accuracy([found for found, _ in pairs], torch.cat([label for _, label in pairs]))
+    return (torch.cat(list(found)) == labels)[labels >= 0].double().mean().item()

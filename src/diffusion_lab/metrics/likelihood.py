@@ -6,6 +6,9 @@ import torch
 from torch import Tensor
 
 from diffusion_lab.denoiser import Denoiser
+from diffusion_lab.errors import UserError
+from diffusion_lab.figures import BITS
+from diffusion_lab.metrics.scoring import Scoring, measures
 from diffusion_lab.process.posterior import divergence
 from diffusion_lab.process.seeds import noise_of_images, times_of_images
 
@@ -38,7 +41,7 @@ def bits_per_dimension(
         calls: network calls for each image, beside one for the last step.
         large: which variance.
     """
-    image = denoiser.normalise(pixels)
+    image = denoiser.space.encode(pixels)
     device = image.device
     nats = _cost_of_the_noisy_end(denoiser, image) + _cost_of_the_pixels(denoiser, pixels, label, index, 1 / steps)
     offset = times_of_images(index)  # in [0, 1): which step of each stratum
@@ -46,9 +49,8 @@ def bits_per_dimension(
         step = 1 + ((call + offset) / calls * (steps - 1)).floor().clamp(max=steps - 2)  # 1 ... steps - 1
         time, earlier = ((step + 1) / steps).to(device), (step / steps).to(device)
         noise = noise_of_images(SEED, index.tolist(), image.shape[1:], drawing=call + 1).to(device)
-        signal_rate, noise_rate = denoiser.rates(time)
-        estimate = denoiser(signal_rate * image + noise_rate * noise, time, label)
-        rates, to = (signal_rate, noise_rate), denoiser.rates(earlier)
+        estimate = denoiser(denoiser.noisy(image, noise, time), time, label)
+        rates, to = denoiser.rates(time), denoiser.rates(earlier)
         error, fraction = estimate.image - image, estimate.fraction
         if fraction is None and large:
             fraction = torch.ones_like(error)
@@ -57,17 +59,31 @@ def bits_per_dimension(
     return nats / math.log(2)
 
 
+@measures(BITS)
 @torch.inference_mode()
-def mean_bits_per_dimension(
-    denoiser: Denoiser, batches, autocast, steps: int, calls: int, large: bool = False
-) -> tuple[float, float]:
-    """Mean over all of `batches` (of `diffusion_lab.data.images.Batch`), and the standard error of that mean."""
-    denoiser.eval()
-    device = denoiser.mean.device
-    with autocast:
-        bits = [bits_per_dimension(denoiser, *(part.to(device) for part in batch), steps, calls, large) for batch in batches]
+def measure_bits(scoring: Scoring, calls: int | None, steps: int | None, variance: str | None = None) -> dict[str, float]:
+    """`bits_per_dimension`, the mean over all held-out images, and its standard error.
+
+    Args:
+        calls: network calls for each image; None: it is not measured.
+        steps: see `bits_per_dimension`.
+        variance: the sampler's: "large", or else the small one; a learned one goes before both.
+
+    Raises:
+        UserError: the denoiser's space has no pixels to describe.
+    """
+    if calls is None:
+        return {}
+    denoiser = scoring.denoiser.eval()
+    if denoiser.space.bounds is None:
+        raise UserError("metrics.vlb_calls asks for bits per dimension of pixels, and this model's space has none")
+    with scoring.machine.autocast:
+        bits = [bits_per_dimension(denoiser, *batch, steps, calls, variance == "large") for batch in scoring.batches()]
     bits = torch.cat(bits).double()
-    return bits.mean().item(), (bits.std() / math.sqrt(len(bits))).item()
+    return {
+        "bits_per_dimension": bits.mean().item(),
+        "bits_per_dimension_error": (bits.std() / math.sqrt(len(bits))).item(),
+    }
 
 
 def _cost_of_the_noisy_end(denoiser: Denoiser, image: Tensor) -> Tensor:
@@ -83,13 +99,14 @@ def _cost_of_the_pixels(denoiser: Denoiser, pixels: Tensor, label, index: Tensor
 
     Its deviation is noise_rate / signal_rate, that of an image of which nothing but the noisy one is known.
     """
-    image = denoiser.normalise(pixels)
+    image = denoiser.space.encode(pixels)
     times = torch.full((len(image),), time, device=image.device)
     signal_rate, noise_rate = denoiser.rates(times)
     noise = noise_of_images(SEED, index.tolist(), image.shape[1:]).to(image.device)
-    estimate = denoiser(signal_rate * image + noise_rate * noise, times, label).image
+    estimate = denoiser(denoiser.noisy(image, noise, times), times, label).image
     deviation = noise_rate / signal_rate
-    half = 0.5 / 255 / denoiser.std
+    black, white = denoiser.space.bounds
+    half = 0.5 / 255 * (white - black)
     upper = torch.where(pixels == 255, math.inf, (image + half - estimate) / deviation)
     lower = torch.where(pixels == 0, -math.inf, (image - half - estimate) / deviation)
     # On the side of the mean where both are negative, so that the difference of two numbers near 1 is never taken.

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 from torchmetrics.image.fid import FrechetInceptionDistance
 from torchmetrics.image.kid import KernelInceptionDistance
 
+from diffusion_lab.figures import FID, KID
+from diffusion_lab.metrics.scoring import Scoring, measures
+
 log = logging.getLogger(__name__)
 
 
@@ -47,16 +50,36 @@ def kid(real: Tensor, generated: Tensor, seed: int, subsets: int = 100, subset_s
         return _kid(real, generated, subsets, subset_size)
 
 
-def kid_per_batch(real: Tensor, generated: Tensor, seed: int, batch_size: int = 128) -> tuple[float, float]:
+def kid_per_batch(real: Tensor, generated: Tensor, batch_size: int = 128) -> tuple[float, float]:
     """The reference system's protocol: unbiased KID of each batch of `batch_size`, in order, averaged.
 
     Returns:
-        Mean and standard deviation over the batches. `seed` is not used: nothing is random.
+        Mean and standard deviation over the batches.
     """
     pairs = zip(real.split(batch_size), generated.split(batch_size), strict=False)
     sized = ((a[: len(b)], b[: len(a)]) for a, b in pairs)
     values = torch.tensor([_kid(a, b, subsets=1, subset_size=len(a))[0] for a, b in sized if len(a) > 1])
     return values.mean().item(), values.std(unbiased=False).item()
+
+
+@measures(KID)
+def measure_kid(scoring: Scoring, subsets: int = 100, subset_size: int = 500) -> dict[str, float]:
+    """`kid` and its standard deviation over the subsets, `kid_std`."""
+    mean, std = kid(*scoring.features, scoring.seed, subsets, subset_size)
+    return {"kid": mean, "kid_std": std}
+
+
+@measures(KID)
+def measure_kid_per_batch(scoring: Scoring, batch_size: int = 128) -> dict[str, float]:
+    """`kid` as the reference system has it, and its standard deviation over the batches, `kid_std`."""
+    mean, std = kid_per_batch(*scoring.features, batch_size)
+    return {"kid": mean, "kid_std": std}
+
+
+@measures(FID)
+def measure_fid(scoring: Scoring) -> dict[str, float]:
+    """`fid`."""
+    return {"fid": fid(*scoring.features)}
 
 
 def fid(real: Tensor, generated: Tensor) -> float:

@@ -6,10 +6,12 @@ The functions give betas (n,), float64; `Discrete` is the schedule over them.
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from diffusion_lab.process.schedules import Schedule
 
 
-class Discrete(nn.Module):
+class Discrete(Schedule):
     """n steps, alpha_bar_i = product of (1 - beta_j) up to i (Ho et al. 2020, arXiv:2006.11239, eq. 4).
 
     A time in (i / n, (i + 1) / n] is step i, counted from 0; so is time 0 step 0.

@@ -1,13 +1,15 @@
 """A schedule that training finds: the one under which the variational bound has the least variance."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffusion_lab.process.schedules import variance_preserving
+from diffusion_lab.process.schedules import Schedule, variance_preserving
 
 
-class Learned(nn.Module):
+class Learned(Schedule):
     """A monotone, piecewise linear log-SNR, learned as in variational diffusion models (Kingma et al. 2021,
     arXiv:2107.00630, sec. 5 and appendix I): between fixed ends the schedule does not change the bound, only the
     variance of its estimate, so that is what it is trained to lower. Variance preserving.
@@ -31,6 +33,9 @@ class Learned(nn.Module):
         interval = torch.searchsorted(ends, time.contiguous()).clamp(max=len(shares) - 1)
         within = 1 + (time - ends[interval]) / shares[interval]
         return variance_preserving(self.start - self.width * (interval + within))
+
+    def loss(self, log_snr: Tensor, noise_errors: Callable[[], Tensor]) -> Tensor:
+        return self.variance(log_snr, noise_errors())
 
     def variance(self, log_snr: Tensor, errors: Tensor) -> Tensor:
         """What to minimise: a scalar whose gradient is that of the bound's estimate's second moment, in units of its mean.

@@ -1,17 +1,34 @@
 """Noise schedules in closed form: time in [0, 1] to the rates of `noisy = signal_rate * image + noise_rate * noise`.
 
-Every schedule is a module that maps time (B,) to (signal_rate, noise_rate), each (B,). Time 0 is the clean end, time 1
+Every schedule maps time (B,) to (signal_rate, noise_rate), each (B,). Time 0 is the clean end, time 1
 the noisy one, and at both both rates are above 0. Most preserve variance, signal_rate ** 2 + noise_rate ** 2 = 1; `Flow`
 and `Edm` do not, and `SingleLevel` is one noise level, which may be none. See `discrete.py` for DDPM's steps and
 `learned.py` for a schedule that training finds.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from diffusion_lab.errors import UserError
+
+
+class Schedule(nn.Module):
+    """The base of all: `schedule(time)` gives (signal_rate, noise_rate), each (B,), as precise as time (B,)."""
+
+    def forward(self, time: Tensor) -> tuple[Tensor, Tensor]:
+        raise NotImplementedError
+
+    def loss(self, log_snr: Tensor, noise_errors: Callable[[], Tensor]) -> Tensor | float:
+        """What a schedule that learns adds to the training loss, a scalar; others nothing.
+
+        Args:
+            log_snr: (B,) at which the images of a batch were noised.
+            noise_errors: gives their mean squared errors (B,) of the noise estimate.
+        """
+        return 0.0
 
 
 def log_snr(signal_rate: Tensor, noise_rate: Tensor) -> Tensor:
@@ -24,7 +41,7 @@ def variance_preserving(log_snr: Tensor) -> tuple[Tensor, Tensor]:
     return torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
 
 
-def time_of(schedule: nn.Module, wanted: Tensor) -> Tensor:
+def time_of(schedule: Schedule, wanted: Tensor) -> Tensor:
     """The times (N,), float64, at which `schedule` has the log-SNRs `wanted` (N,); the nearer end where it has not.
 
     By bisection: the log-SNR of every schedule falls with time, but few have an inverse in closed form.
@@ -37,7 +54,7 @@ def time_of(schedule: nn.Module, wanted: Tensor) -> Tensor:
     return torch.where(high == 1, high, torch.where(low == 0, low, (low + high) / 2))
 
 
-class Cosine(nn.Module):
+class Cosine(Schedule):
     """The rates are cosine and sine of an angle linear in time (Salimans and Ho 2022, arXiv:2202.00512, sec. 4).
 
     Args:
@@ -55,7 +72,7 @@ class Cosine(nn.Module):
         return angle.cos(), angle.sin()
 
 
-class Linear(nn.Module):
+class Linear(Schedule):
     """DDPM's linear beta (Ho et al. 2020, arXiv:2006.11239) in continuous time (Song et al. 2021, arXiv:2011.13456, eq. 32).
 
     With beta(s) from `beta_start` to `beta_end`, alpha_bar(s) = exp(-n (beta_start s + (beta_end - beta_start) s^2 / 2)).
@@ -93,7 +110,7 @@ class Linear(nn.Module):
         return (log_alpha_bar / 2).exp(), (-torch.expm1(log_alpha_bar)).sqrt()
 
 
-class LinearClipped(nn.Module):
+class LinearClipped(Schedule):
     """The reference system's linear schedule: 1,000 discrete steps, alpha_bar clamped to [0.02, 0.95].
 
     The clamp acts on the power alpha_bar, not on the rate: the signal rate never falls below sqrt(0.02) = 0.14,
@@ -119,7 +136,7 @@ class LinearClipped(nn.Module):
         return alpha_bar.sqrt().to(time.dtype), (1 - alpha_bar).sqrt().to(time.dtype)
 
 
-class Sigmoid(nn.Module):
+class Sigmoid(Schedule):
     """alpha_bar falls along a logistic curve (Jabri et al. 2022, arXiv:2212.11972): more time at middle noise.
 
     alpha_bar(s) = (sigmoid(b / tau) - sigmoid((a + (b - a) s) / tau)) / (sigmoid(b / tau) - sigmoid(a / tau)). Time runs
@@ -153,7 +170,7 @@ class Sigmoid(nn.Module):
         return ((self.highest - value) / span).sqrt(), ((value - self.lowest) / span).sqrt()
 
 
-class LogSnrLinear(nn.Module):
+class LogSnrLinear(Schedule):
     """The log-SNR falls linearly, so noise grows exponentially (Kingma et al. 2021, arXiv:2107.00630, appendix).
 
     Args:
@@ -168,7 +185,7 @@ class LogSnrLinear(nn.Module):
         return variance_preserving(self.start + (self.end - self.start) * time)
 
 
-class Flow(nn.Module):
+class Flow(Schedule):
     """Straight lines from image to noise: signal rate 1 - s, noise rate s (Lipman et al. 2023, arXiv:2210.02747, eq. 20;
     Liu et al. 2022, arXiv:2209.03003). They sum to 1, so variance is not preserved.
 
@@ -187,7 +204,7 @@ class Flow(nn.Module):
         return 1 - noise_rate, noise_rate
 
 
-class Edm(nn.Module):
+class Edm(Schedule):
     """Variance exploding: the signal rate stays 1, the noise rate is sigma (Karras et al. 2022, arXiv:2206.00364, eq. 5).
 
     sigma(t) = (sigma_min^(1/rho) + t (sigma_max^(1/rho) - sigma_min^(1/rho)))^rho, so evenly spaced times are EDM's steps.
@@ -206,7 +223,7 @@ class Edm(nn.Module):
         return torch.ones_like(sigma), sigma
 
 
-class SingleLevel(nn.Module):
+class SingleLevel(Schedule):
     """The same rates at all times: for a denoiser of one step or, without noise, for a classifier of clean images.
 
     Args:
@@ -222,7 +239,7 @@ class SingleLevel(nn.Module):
         return torch.full_like(time, self.signal_rate), torch.full_like(time, self.noise_rate)
 
 
-class Shifted(nn.Module):
+class Shifted(Schedule):
     """Another schedule moved towards noise for larger images: its log-SNR plus 2 log(base_size / image_size)
     (Hoogeboom et al. 2023, arXiv:2301.11093, sec. 3.1). Variance preserving.
 
@@ -236,7 +253,7 @@ class Shifted(nn.Module):
         UserError: the schedule is a learned one.
     """
 
-    def __init__(self, schedule: nn.Module, image_size: int, base_size: int = 64):
+    def __init__(self, schedule: Schedule, image_size: int, base_size: int = 64):
         super().__init__()
         if any(True for _ in schedule.parameters()):
             raise UserError("schedule=shifted cannot move a schedule that is learned: it finds its place itself")

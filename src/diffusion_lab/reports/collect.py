@@ -21,7 +21,16 @@ MEASURED_ON = (  # figures in which one of these differs are never ranked togeth
     "protocol",
 )
 BESIDE = ("train_seconds", "parameters", "epochs", "steps", "label_accuracy")  # shown with the figures, not ranked by
-IGNORED = ("seed", "checkpoint_sha256", "data.root", "data.source.root", "choices")  # are no factors
+IGNORED = (
+    "model",
+    "task",
+    "criterion",
+    "seed",
+    "checkpoint_sha256",
+    "data.root",
+    "data.source.root",
+    "choices",
+)  # are no factors
 
 
 @dataclass(frozen=True)

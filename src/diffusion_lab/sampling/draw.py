@@ -15,7 +15,6 @@ Sampler = Callable[..., Tensor]
 def draw(
     denoiser: Denoiser,
     sampler: Sampler,
-    shape: tuple[int, int, int],
     count: int,
     seed: int,
     batch_size: int,
@@ -28,20 +27,19 @@ def draw(
     Image i depends on `seed`, i and its label, not on `count` or `batch_size` (up to float rounding).
 
     Args:
-        shape: of one image, (C, H, W).
         labels: (count,) classes, -1 for none; None where the network takes no label.
         autocast: a context manager under which the network runs, see `diffusion_lab.hardware.autocast`.
         callback: of the sampler, see `diffusion_lab.sampling.samplers`.
     """
     was_training = denoiser.training
     denoiser.eval()
-    device = denoiser.mean.device
+    device, shape = denoiser.device, denoiser.shape
     for indices in torch.arange(count).split(batch_size):
         noise = noise_of_images(seed, indices, shape).to(device, memory_format=torch.channels_last)
         fresh_noise = partial(_fresh_noise, seed, indices, shape, device)
         label = None if labels is None else labels[indices].to(device)
         with torch.inference_mode(), autocast or torch.autocast(device.type, enabled=False):
-            images = denoiser.to_pixels(sampler(denoiser, noise, label, fresh_noise=fresh_noise, callback=callback))
+            images = denoiser.space.decode(sampler(denoiser, noise, label, fresh_noise=fresh_noise, callback=callback))
         yield images.cpu()
     denoiser.train(was_training)
 
@@ -51,20 +49,21 @@ def _fresh_noise(seed: int, indices: Tensor, shape: tuple[int, int, int], device
 
 
 class NetworkCalls:
-    """Counts the calls of a denoiser's network, image by image: `with NetworkCalls(denoiser) as calls: ...; calls.count`.
+    """Counts the calls of a denoiser, image by image: `with NetworkCalls(denoiser) as calls: ...; calls.count`.
 
-    So a guided denoiser, which shows the network every image twice, counts twice.
+    Whatever is wrapped around it, the innermost denoiser's are counted: so a guided one, which shows it every image twice,
+    counts twice.
     """
 
     def __init__(self, denoiser: Denoiser):
-        self.denoiser, self.count = denoiser, 0
+        self.denoiser, self.count = denoiser.innermost, 0
 
     def __enter__(self) -> "NetworkCalls":
-        self.hook = self.denoiser.network.register_forward_hook(self._add)
+        self.hook = self.denoiser.register_forward_pre_hook(self._add)
         return self
 
-    def _add(self, network, arguments, output: Tensor) -> None:
-        self.count += len(output)
+    def _add(self, denoiser: Denoiser, arguments: tuple) -> None:
+        self.count += len(arguments[0])
 
     def __exit__(self, *_) -> None:
         self.hook.remove()

@@ -1,7 +1,7 @@
 """What a trained denoiser is good for beyond drawing from noise: functions of what is given to what was made of it.
 
-All take a `Given` and return an `Edited`; everything is in the denoiser's normalised space, and times are diffusion times in
-[0, 1]. Each works with every denoiser, guided or not, and, where it says so, with every sampler.
+All take a `Given` and return an `Edited`; everything is in the denoiser's space, and times are diffusion times in [0, 1].
+What an edit needs beside images it says in a value, `edit.needs`. Each works with every denoiser, guided or not, and, where it says so, with every sampler.
 """
 
 import math
@@ -19,11 +19,44 @@ from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.errors import UserError
 from diffusion_lab.process.schedules import time_of
 from diffusion_lab.process.seeds import noise_of_images
-from diffusion_lab.sampling.conditions import Anagram, Hybrid, Known, Pooled, UpTo, blur
+from diffusion_lab.sampling.constraints import Anagram, Hybrid, Known, Pooled, UpTo, blur
 from diffusion_lab.sampling.draw import Sampler
 from diffusion_lab.sampling.inversion import invert as invert_ddim
 
 EXTRA = 1_000_000  # the first of the drawings of an image's noise that are not the sampler's
+
+
+class Needs(NamedTuple):
+    """What an edit needs beside a denoiser and a sampler.
+
+    Attributes:
+        images: images to work on; without, it makes them out of noise.
+        labels: it draws for so many labels, `edit.labels`.
+        pairs: an even number of images.
+        ddim: that the sampler is DDIM without fresh noise, whose way it goes back.
+        small: images may be given smaller, by its `factor`.
+    """
+
+    images: bool = True
+    labels: int = 0
+    pairs: bool = False
+    ddim: bool = False
+    small: bool = False
+
+
+def needs(**what) -> Callable:
+    """A decorator that says what an edit needs."""
+
+    def say(edit: Callable) -> Callable:
+        edit.needs = Needs(**what)
+        return edit
+
+    return say
+
+
+def needs_of(edit: Callable) -> Needs:
+    """What `edit`, perhaps with its settings bound, needs."""
+    return getattr(getattr(edit, "func", edit), "needs", Needs())
 
 
 class Given(NamedTuple):
@@ -58,15 +91,15 @@ def prepare(
         labels: (N,) classes, -1 for none; None where the denoiser takes no label.
         indices: which images these are among all that share `seed`, by default 0 to N - 1: noise belongs to them.
     """
-    device = denoiser.mean.device
+    device = denoiser.device
     indices = range(len(pixels)) if indices is None else indices
 
     def noise(drawing: int) -> Tensor:
-        return noise_of_images(seed, indices, pixels.shape[1:], drawing).to(device)
+        return noise_of_images(seed, indices, denoiser.shape, drawing).to(device)
 
     sampler = partial(sampler, fresh_noise=lambda call: noise(call + 1))
     labels = None if labels is None else labels.to(device)
-    return Given(denoiser, sampler, denoiser.normalise(pixels.to(device)), labels, noise)
+    return Given(denoiser, sampler, denoiser.space.encode(pixels.to(device)), labels, noise)
 
 
 class Edited(NamedTuple):
@@ -150,6 +183,7 @@ def inpaint(given: Given, mask: str | None = None, box: Sequence[int] | None = N
     return Edited({"input": given.images, "known": hole, "result": torch.where(unknown, drawn, given.images)}, {})
 
 
+@needs(small=True)
 def superres(given: Given, factor: int = 4) -> Edited:
     """Draw an image that, averaged over squares of `factor` pixels, is the input so averaged; with any sampler.
 
@@ -162,16 +196,17 @@ def superres(given: Given, factor: int = 4) -> Edited:
     small = F.avg_pool2d(given.images, factor)
     around = Pooled(given.denoiser, small, factor)
     drawn = given.sampler(around, given.noise(0), given.labels)
-    black, white = -given.denoiser.mean / given.denoiser.std, (1 - given.denoiser.mean) / given.denoiser.std
-    for _ in range(100):  # between black and white, and true to the small image: onto each in turn, until both hold
-        drawn = around.corrected(drawn).clamp(black, white)
-    error = (F.avg_pool2d(drawn, factor) - small).mul(given.denoiser.std).abs().flatten(1).amax(1)
+    if given.denoiser.space.bounds:
+        for _ in range(100):  # between black and white, and true to the small image: onto each in turn, until both hold
+            drawn = around.corrected(drawn).clamp(*given.denoiser.space.bounds)
+    error = _of_one(given, F.avg_pool2d(drawn, factor) - small).abs().flatten(1).amax(1)
     enlarged = F.interpolate(small, scale_factor=factor, mode="bilinear")
     shown = small.repeat_interleave(factor, 2).repeat_interleave(factor, 3)
     columns = {"original": given.images, f"input, 1/{factor}": shown, "bilinear": enlarged, "result": drawn}
     return Edited(columns, {"largest error of the averages (of 1)": error, "PSNR (dB)": _psnr(given, drawn)})
 
 
+@needs(ddim=True)
 def invert(given: Given, steps: int, spacing: Callable, corrections: int = 0) -> Edited:
     """The noise that DDIM would draw each image from, and the image drawn from it again.
 
@@ -181,11 +216,12 @@ def invert(given: Given, steps: int, spacing: Callable, corrections: int = 0) ->
     """
     found = invert_ddim(given.denoiser, given.images, given.noise(0), given.labels, steps, spacing, corrections)
     drawn = given.sampler(given.denoiser, found, given.labels)
-    error = ((drawn - given.images) * given.denoiser.std).abs().flatten(1).mean(1)
+    error = _of_one(given, drawn - given.images).abs().flatten(1).mean(1)
     columns = {"input": given.images, "its noise": found, "drawn again": drawn}
     return Edited(columns, {"mean absolute error (of 1)": error, "standard deviation of the noise": found.flatten(1).std(1)})
 
 
+@needs(ddim=True, pairs=True)
 def interpolate(given: Given, steps: int, spacing: Callable, columns: int = 7, corrections: int = 0) -> Edited:
     """From image 0 to 1, from 2 to 3, and so on: spherically between the noises that DDIM would draw them from (Song et al.
     2021, arXiv:2010.02502, sec. 5.3). Two images of different labels are taken without.
@@ -211,17 +247,20 @@ def interpolate(given: Given, steps: int, spacing: Callable, columns: int = 7, c
     return Edited({**strip, "to": given.images[1::2]}, {})
 
 
-def anagram(given: Given, labels: tuple[int, int], view: Callable) -> Edited:
+@needs(images=False, labels=2)
+def anagram(given: Given, labels: tuple[int | str, int | str], view: Callable) -> Edited:
     """Draw one image that is the first label, and the second when it is flipped, turned or rearranged; with any sampler."""
-    around = Anagram(given.denoiser, _pair(given, labels), view)
-    drawn = given.sampler(around, given.noise(0), None)
-    return Edited({f"as {labels[0]}": drawn, f"viewed, as {labels[1]}": view(drawn)}, {})
+    rows, (first, second) = _pair(given, labels)
+    drawn = given.sampler(Anagram(given.denoiser, rows, view), given.noise(0), None)
+    return Edited({f"as {first}": drawn, f"viewed, as {second}": view(drawn)}, {})
 
 
-def hybrid(given: Given, labels: tuple[int, int], sigma: float = 2.0) -> Edited:
+@needs(images=False, labels=2)
+def hybrid(given: Given, labels: tuple[int | str, int | str], sigma: float = 2.0) -> Edited:
     """Draw one image that is the first label from afar, and the second from near; with any sampler."""
-    drawn = given.sampler(Hybrid(given.denoiser, _pair(given, labels), sigma), given.noise(0), None)
-    return Edited({f"from afar, as {labels[0]}": blur(drawn, sigma), f"from near, as {labels[1]}": drawn}, {})
+    rows, (far, near) = _pair(given, labels)
+    drawn = given.sampler(Hybrid(given.denoiser, rows, sigma), given.noise(0), None)
+    return Edited({f"from afar, as {far}": blur(drawn, sigma), f"from near, as {near}": drawn}, {})
 
 
 def slerp(first: Tensor, second: Tensor, share: float) -> Tensor:
@@ -232,12 +271,11 @@ def slerp(first: Tensor, second: Tensor, share: float) -> Tensor:
 
 
 def _rates(denoiser: Denoiser, time: float) -> tuple[Tensor, Tensor]:
-    return denoiser.rates(torch.full((1,), time, device=denoiser.mean.device))
+    return denoiser.rates(torch.full((1,), time, device=denoiser.device))
 
 
 def _noisy(given: Given, time: float) -> Tensor:
-    signal_rate, noise_rate = _rates(given.denoiser, time)
-    return signal_rate * given.images + noise_rate * given.noise(0)
+    return given.denoiser.noisy(given.images, given.noise(0), torch.full((1,), time, device=given.images.device))
 
 
 def _shown(given: Given, noisy: Tensor, time: float) -> Tensor:
@@ -264,7 +302,7 @@ def _denoised(given: Given, times: Sequence[float], work: Callable[[Tensor, floa
 
 def _psnr(given: Given, made: Tensor) -> Tensor:
     """Peak signal to noise ratio (N,), in dB, of images as pixels."""
-    pixels = (given.denoiser.to_pixels(images) for images in (made, given.images))
+    pixels = (given.denoiser.space.decode(images) for images in (made, given.images))
     return peak_signal_noise_ratio(*pixels, data_range=1.0, reduction="none", dim=(1, 2, 3))
 
 
@@ -278,8 +316,18 @@ def _extra_noise(given: Given, call: int) -> Tensor:
     return given.noise(EXTRA + call)
 
 
-def _pair(given: Given, labels: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """Each of two labels (N,)."""
-    if given.labels is None:
+def _of_one(given: Given, difference: Tensor) -> Tensor:
+    """A difference of two images in units of that between black and white, where the space has those."""
+    black, white = given.denoiser.space.bounds or (0, 1)
+    return difference / (white - black)
+
+
+def _pair(given: Given, labels: tuple[int | str, int | str]) -> tuple[tuple[Tensor, Tensor], list[str]]:
+    """Each of two labels as rows (N,), and what they mean."""
+    conditions = given.denoiser.conditions
+    if given.labels is None or not len(conditions):
         raise UserError("this edit wants labels, and the checkpoint was trained without")
-    return tuple(torch.full_like(given.labels, label) for label in labels)
+    if len(labels) != 2:
+        raise UserError(f"edit.labels={list(labels)} must be two labels")
+    rows = [conditions.row(label) for label in labels]
+    return tuple(torch.full_like(given.labels, row) for row in rows), [conditions.name(row) for row in rows]

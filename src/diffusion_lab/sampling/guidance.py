@@ -4,11 +4,13 @@ The convention everywhere: noise = unconditional + scale * (conditional - uncond
 1 the conditional denoiser as it was trained, and more exaggerates what the label changes.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from diffusion_lab.checkpoints import build_classifier, load_checkpoint
+from diffusion_lab.checkpoints import load_checkpoint
 from diffusion_lab.classifier import NoisyClassifier
 from diffusion_lab.denoiser import Denoiser, DenoiserAround, Prediction
 from diffusion_lab.errors import UserError
@@ -72,11 +74,20 @@ class ClassifierGuidance(DenoiserAround):
 
     By Bayes' rule that is the convention above, and scale 1 the conditional distribution. Images without a label stay
     unconditional.
+
+    Raises:
+        UserError: the classifier was trained on other noise or other pixels than the denoiser.
     """
 
     def __init__(self, denoiser: Denoiser, classifier: NoisyClassifier, scale: float = 1.0):
         super().__init__(denoiser)
-        self.classifier, self.scale = classifier, scale
+        self.classifier, self.scale = classifier.to(denoiser.device), scale
+        self.conditions = classifier.conditions
+        if not self.sees_as(classifier):
+            raise UserError(
+                "guidance.checkpoint was trained with another schedule or on other pixels than the denoiser: "
+                "train it with the same data, space and schedule"
+            )
 
     def forward(self, noisy: Tensor, time: Tensor, label: Tensor | None = None) -> Prediction:
         hidden = None if label is None else torch.full_like(label, -1)
@@ -98,20 +109,15 @@ class ClassifierGuidance(DenoiserAround):
 
 
 def classifier_guidance(
-    denoiser: Denoiser, checkpoint: str, scale: float = 1.0, trusted: tuple[str, ...] = ("diffusion_lab",)
+    denoiser: Denoiser, checkpoint: str, scale: float = 1.0, trusted: Sequence[str] = ()
 ) -> ClassifierGuidance:
     """`ClassifierGuidance` with the classifier of a checkpoint file, such as experiment=noisy_classifier leaves.
+
+    Args:
+        trusted: packages whose classes that checkpoint may name.
 
     Raises:
         UserError: the file is no such checkpoint, or its classifier was trained on other noise or other pixels.
     """
-    judge = build_classifier(load_checkpoint(checkpoint), trusted).to(denoiser.mean.device)
-    time = torch.linspace(0, 1, 11, device=denoiser.mean.device)
-    same = zip(judge.schedule(time), denoiser.schedule(time), strict=True)
-    pixels = ((judge.mean, denoiser.mean), (judge.std, denoiser.std))
-    if not all(a.shape == b.shape and torch.allclose(a, b, atol=1e-3) for a, b in (*same, *pixels)):
-        raise UserError(
-            f"guidance.checkpoint={checkpoint} was trained with another schedule or on other pixels than the denoiser: "
-            "train it with the same data, pixels and schedule"
-        )
-    return ClassifierGuidance(denoiser, judge, scale)
+    classifier = load_checkpoint(checkpoint, trusted).model(NoisyClassifier)
+    return ClassifierGuidance(denoiser, classifier.requires_grad_(False), scale)

@@ -25,7 +25,7 @@ def invert(
     nearer to the very point that DDIM would have come from (Pan et al. 2023, arXiv:2309.04907, eq. 10).
 
     Args:
-        image: (B, C, H, W) in the denoiser's normalised space.
+        image: (B, C, H, W) in the denoiser's space.
         noise: standard normal, (B, C, H, W), taken to lie over the image at the clean end of the schedule. It hardly counts
             where that end is clean; where it is not, many noises lead to an image, and this one chooses among them.
         label: classes (B,) or None.

@@ -10,7 +10,7 @@ and as keywords (`way`)
     threshold: keeps the image estimates possible, see `diffusion_lab.sampling.thresholds`; None leaves them as they are.
     fresh_noise: call number to standard normal noise like `noise`; by default from torch's global generator.
     callback: called after each network call with (call number, noisy, prediction).
-They return images (B, C, H, W) in the denoiser's normalised space: the image estimate of the last call.
+They return images (B, C, H, W) in the denoiser's space: the image estimate of the last call.
 
 In what follows sigma = noise_rate / signal_rate, so that noisy / signal_rate = image + sigma * noise whatever the schedule.
 """
@@ -18,6 +18,7 @@ In what follows sigma = noise_rate / signal_rate, so that noisy / signal_rate = 
 import itertools
 import math
 from collections.abc import Callable
+from typing import TypedDict, Unpack
 
 import torch
 from torch import Tensor
@@ -27,6 +28,15 @@ from diffusion_lab.errors import UserError
 from diffusion_lab.process import posterior
 from diffusion_lab.process.schedules import time_of
 from diffusion_lab.sampling.times import trailing
+
+
+class Way(TypedDict, total=False):
+    """The keywords that all samplers take."""
+
+    times: Callable
+    threshold: Callable | None
+    fresh_noise: Callable[[int], Tensor] | None
+    callback: Callable[[int, Tensor, Prediction], None] | None
 
 
 class Walk:
@@ -93,7 +103,7 @@ def ddim(
     label: Tensor | None = None,
     steps: int = 20,
     eta: float = 0.0,
-    **way,
+    **way: Unpack[Way],
 ) -> Tensor:
     """DDIM (Song et al. 2021, arXiv:2010.02502, eq. 12 and 16): deterministic with eta = 0, ancestral with eta = 1.
 
@@ -123,7 +133,7 @@ def ddpm(
     variance: str = "small",
     resamples: int = 1,
     jump: int = 1,
-    **way,
+    **way: Unpack[Way],
 ) -> Tensor:
     """Ancestral sampling (Ho et al. 2020, arXiv:2006.11239, algorithm 2), over as many steps as asked for (Nichol and
     Dhariwal 2021, arXiv:2102.09672, sec. 4). With the small variance it is `ddim` with eta = 1.
@@ -185,7 +195,7 @@ def euler(
     label: Tensor | None = None,
     steps: int = 20,
     churn: float = 0.0,
-    **way,
+    **way: Unpack[Way],
 ) -> Tensor:
     """Euler's method for the probability flow, d(noisy / signal_rate) / d sigma = noise (Karras et al. 2022,
     arXiv:2206.00364, algorithm 2 without its correction). Without churn it is `ddim`.
@@ -208,7 +218,7 @@ def heun(
     label: Tensor | None = None,
     steps: int = 20,
     churn: float = 0.0,
-    **way,
+    **way: Unpack[Way],
 ) -> Tensor:
     """EDM's sampler (Karras et al. 2022, arXiv:2206.00364, algorithms 1 and 2): second order.
 
@@ -239,7 +249,7 @@ def dpm_solver(
     steps: int = 20,
     order: int = 2,
     eta: float = 0.0,
-    **way,
+    **way: Unpack[Way],
 ) -> Tensor:
     """DPM-Solver++ (Lu et al. 2022, arXiv:2211.01095): a multistep method in log(1 / sigma), one network call a step.
 

@@ -80,4 +80,4 @@ class EveryNEpochs(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         epoch = trainer.current_epoch + 1
         if trainer.is_global_zero and epoch % self.n == 0:
-            self.act(trainer, module.denoiser, epoch)
+            self.act(trainer, module.model, epoch)

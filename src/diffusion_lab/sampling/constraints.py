@@ -4,10 +4,11 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from diffusion_lab.denoiser import Denoiser, DenoiserAround, Prediction
+from diffusion_lab.process.schedules import Schedule
 
 
 class UpTo(DenoiserAround):
@@ -25,10 +26,10 @@ class UpTo(DenoiserAround):
         return self.denoiser(noisy, self.begin * time, label)
 
 
-class _Beginning(nn.Module):
+class _Beginning(Schedule):
     """The schedule up to a time."""
 
-    def __init__(self, schedule: nn.Module, end: float):
+    def __init__(self, schedule: Schedule, end: float):
         super().__init__()
         self.schedule, self.end = schedule, end
 
@@ -54,8 +55,7 @@ class Known(DenoiserAround):
         self.calls = 0
 
     def forward(self, noisy: Tensor, time: Tensor, label: Tensor | None = None) -> Prediction:
-        signal_rate, noise_rate = self.rates(time)
-        known = signal_rate * self.image + noise_rate * self.fresh_noise(self.calls)
+        known = super().noisy(self.image, self.fresh_noise(self.calls), time)
         self.calls += 1
         noisy = torch.where(self.unknown, noisy, known)
         prediction = self.denoiser(noisy, time, label)

@@ -1,0 +1,28 @@
+"""What a model was trained with, and what is chosen now in its place."""
+
+from omegaconf import DictConfig, OmegaConf
+
+from diffusion_lab.commands.checks import check_labels, plain
+
+
+def with_choices(trained: dict, cfg: DictConfig) -> dict:
+    """The config that a model was trained with, with what was chosen on the command line (what is not null) in its place.
+
+    Raises:
+        UserError: guidance was chosen, and there are no labels.
+    """
+    chosen = plain(OmegaConf.merge({"data": {}}, cfg))
+    words = chosen.get("choices", {})
+    chosen["choices"] = {group: word for group, word in words.items() if word != "as_trained"}
+    config = _merge(trained, {key: chosen[key] for key in chosen if key in trained and key != "model"})
+    check_labels(config)
+    return config
+
+
+def _merge(old, new):
+    """`new` where it says something: null keeps the old value, a node with a `_target_` of its own replaces it whole."""
+    if new is None:
+        return old
+    if isinstance(old, dict) and isinstance(new, dict) and "_target_" not in new:
+        return {**old, **{key: _merge(old.get(key), value) for key, value in new.items() if value is not None}}
+    return new

@@ -1,0 +1,146 @@
+"""What a metric is a function of, and the metrics that a config asks for, one after the other.
+
+A metric is a function of a `Scoring`, and of settings, to {key: value}; it says which figures those are. It is in a file of its
+own with a YAML below conf/metrics/figures.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from diffusion_lab.data.cache import Decoded
+from diffusion_lab.data.images import Batch, Split, batches_of
+from diffusion_lab.denoiser import Denoiser
+from diffusion_lab.errors import UserError
+from diffusion_lab.figures import Figure
+from diffusion_lab.hardware import Machine
+from diffusion_lab.metrics.features import cached_features, features_of
+from diffusion_lab.sampling.draw import NetworkCalls, Sampler, draw
+
+log = logging.getLogger(__name__)
+
+Metric = Callable[["Scoring"], dict[str, float]]
+
+
+def measures(*figures: Figure) -> Callable:
+    """A decorator: these are the figures that a metric gives."""
+
+    def say(metric: Metric) -> Metric:
+        metric.figures = figures
+        return metric
+
+    return say
+
+
+def figures_of(metrics: dict[str, Metric]) -> dict[str, Figure]:
+    """All figures of some metrics, whose settings may be bound, by key.
+
+    Raises:
+        UserError: a metric does not say what it measures.
+    """
+    found = {name: getattr(getattr(metric, "func", metric), "figures", None) for name, metric in metrics.items()}
+    for name, figures in found.items():
+        if not figures:
+            raise UserError(f"metrics.figures.{name} says no figure: put @measures(Figure(...)) above its function")
+    return {figure.key: figure for figures in found.values() for figure in figures}
+
+
+@dataclass
+class Scoring:
+    """One denoiser to be scored on one data set. What several metrics want is made once, when the first asks for it.
+
+    Attributes:
+        denoiser: without guidance.
+        guided: the one that draws.
+        sampler: it draws with.
+        decoded: the data set, of which the held-out images count.
+        extractor: of features, see `diffusion_lab.metrics.features`.
+        machine: where it is done.
+        protocol: the name of the way in which metrics are computed.
+        samples: images to generate.
+        batch_size: images at a time; fixed by the config, for float rounding depends on it.
+        seed: of the generated images, and of random subsets.
+        cache_dir: for the features of real images.
+        trusted: packages whose classes a checkpoint may name.
+    """
+
+    denoiser: Denoiser
+    guided: Denoiser
+    sampler: Sampler
+    decoded: Decoded
+    extractor: nn.Module
+    machine: Machine
+    protocol: str
+    samples: int
+    batch_size: int
+    seed: int
+    cache_dir: str | Path
+    trusted: tuple[str, ...] = ()
+
+    @cached_property
+    def held_out(self) -> Split:
+        return Split(self.decoded, self.decoded.held_out)
+
+    def batches(self) -> Iterator[Batch]:
+        """The held-out images in order, on the device."""
+        for batch in batches_of(self.held_out, self.batch_size):
+            yield Batch(*(part.to(self.machine.device) for part in batch))
+
+    @cached_property
+    def labels(self) -> Tensor:
+        """The label (N,) of each generated image: the held-out images' in turn, -1 where there are none."""
+        labels = self.held_out.labels[self.held_out.positions]
+        return labels[torch.arange(self.samples) % len(labels)]
+
+    @cached_property
+    def generated(self) -> Tensor:
+        """The generated images, uint8 (N, C, H, W) on the CPU: rounded to 8 bit, as if saved and read again."""
+        log.info(
+            "drawing %d images and scoring them against %d real ones (%s)",
+            *(self.samples, len(self.held_out.positions), self.extractor.identity),
+        )
+        with NetworkCalls(self.guided) as calls:
+            settings = (self.samples, self.seed, self.batch_size, self.labels, self.machine.autocast)
+            images = torch.cat([to_uint8(batch) for batch in draw(self.guided, self.sampler, *settings)])
+        self.network_calls = calls.count // self.samples
+        return images
+
+    @cached_property
+    def features(self) -> tuple[Tensor, Tensor]:
+        """Features (N, D) of the real, and (M, D) of the generated images."""
+        extractor = self.extractor.to(self.machine.device)
+        positions = hashlib.sha256(self.decoded.held_out.tobytes()).hexdigest()[:8]
+        pixels = (batch.pixels for batch in self.batches())
+        real = cached_features(pixels, extractor, f"{self.decoded.key}-{positions}", self.cache_dir)
+        return real, features_of(self.generated.split(self.batch_size), extractor)
+
+    def conditions(self) -> dict:
+        """What the figures so far depend on, as results.json has it."""
+        said = {"real_images": len(self.held_out.positions)}
+        if "generated" in vars(self):
+            said |= {"samples": self.samples, "network_calls": self.network_calls}
+        if "features" in vars(self):
+            extractor = {"feature_extractor": self.extractor.identity, "extractor_resolution": self.extractor.resolution}
+            said |= {**extractor, "protocol": self.protocol}
+        return said
+
+
+def measure(scoring: Scoring, metrics: dict[str, Metric]) -> dict:
+    """All figures, what they depend on, and under "figures" what they are."""
+    known = figures_of(metrics)
+    values = {}
+    for metric in metrics.values():
+        values |= metric(scoring)
+    declared = {key: figure.plain() for key, figure in known.items() if key in values}
+    return {**values, **scoring.conditions(), "figures": declared}
+
+
+def to_uint8(images: Tensor) -> Tensor:
+    """Pixel values from 0 to 1 to 0..255, rounded."""
+    return (images * 255).round().to(torch.uint8)

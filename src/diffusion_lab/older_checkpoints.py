@@ -1,0 +1,2 @@
+def converted(x):
+    return x

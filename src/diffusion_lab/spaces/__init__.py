@@ -1,0 +1,1 @@
+"""Where denoisers live: from pixels to the numbers that are noised, and back."""

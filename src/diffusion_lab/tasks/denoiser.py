@@ -1,0 +1,154 @@
+"""A denoiser: trained on the data or by a teacher, then scored by what it draws."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Callback, Trainer
+
+from diffusion_lab.data.cache import Decoded
+from diffusion_lab.data.images import Split
+from diffusion_lab.denoiser import Denoiser, NetworkDenoiser
+from diffusion_lab.experiments import pictures, tracking
+from diffusion_lab.experiments.runs import Run
+from diffusion_lab.metrics.scoring import Metric, Scoring, figures_of, measure
+from diffusion_lab.parts import build
+from diffusion_lab.sampling.drawing import Drawing, drawing
+from diffusion_lab.tasks.task import Outcome, Setting, Task
+from diffusion_lab.training.callbacks import EveryNEpochs
+from diffusion_lab.training.denoiser import DenoiserTraining
+from diffusion_lab.training.module import Training
+
+
+class DenoiserTask(Task):
+    """Learns to denoise, so that it can draw.
+
+    Args:
+        criterion, times, label_dropout: of a DenoiserTraining.
+    """
+
+    kind = Denoiser
+    groups = (
+        *("task", "data", "network", "schedule", "target", "loss", "weighting", "times", "level", "space", "variance"),
+        *("criterion", "teacher", "guidance", "sampler"),
+    )
+
+    def __init__(self, criterion: Callable, times: Callable, label_dropout: float):
+        self.criterion = criterion
+        self.times = times
+        self.label_dropout = label_dropout
+
+    def training(self, model: NetworkDenoiser, **settings) -> Training:
+        return DenoiserTraining(model, self.criterion, self.times, self.label_dropout, **settings)
+
+    def check(self, model: NetworkDenoiser, setting: Setting) -> None:
+        self.criterion.check(model)
+        metrics(setting.config)
+        build(setting.config["metrics"]["extractor"], "metrics.extractor")  # its weights may not be there
+
+    def callbacks(self, setting: Setting) -> list[Callback]:
+        grid, scores = (setting.config[group]["every_n_epochs"] for group in ("grid", "metrics"))
+        found = [EveryNEpochs(grid, GridOfEpoch(setting))]
+        return [*found, EveryNEpochs(scores, ScoresOfEpoch(setting))] if scores else found
+
+    def outcome(self, model: Denoiser, setting: Setting) -> Outcome:
+        ready = drawing(setting.config, model, setting.machine)
+        results = measure(scoring(setting.config, ready, setting.decoded), metrics(setting.config))
+        return Outcome(results, _pictures(ready, setting))
+
+    @staticmethod
+    def end(run: Run, results: dict) -> dict[str, Path | str]:
+        return {"sample grid": run.final_grid}
+
+    @staticmethod
+    def next(checkpoint: str) -> list[tuple[str, str]]:
+        return [
+            ("sample", f"checkpoint={checkpoint} count=36 seed=1"),
+            ("train", "-m loss=mae,mse schedule=linear,cosine epochs=2"),
+        ]
+
+
+def metrics(config: dict) -> dict[str, Metric]:
+    """The metrics that a config asks for, by name, with their settings bound.
+
+    Raises:
+        UserError: one does not say what it measures.
+    """
+    found = {name: build(node, f"metrics.figures.{name}") for name, node in config["metrics"]["figures"].items()}
+    figures_of(found)
+    return found
+
+
+def scoring(config: dict, ready: Drawing, decoded: Decoded, trusted: Sequence[str] = ()) -> Scoring:
+    """What those metrics are functions of."""
+    asked = config["metrics"]
+    return Scoring(
+        ready.denoiser,
+        ready.guided(),
+        ready.sampler,
+        decoded,
+        build(asked["extractor"], "metrics.extractor"),
+        ready.machine,
+        protocol=asked["protocol"],
+        samples=asked["samples"],
+        batch_size=asked["batch_size"],
+        seed=ready.seed,
+        cache_dir=config["data"]["cache_dir"],
+        trusted=tuple(trusted),
+    )
+
+
+def scoring_calls(config: dict, decoded: Decoded) -> int:
+    """Network calls of scoring, or somewhat more or fewer: for a progress bar."""
+    asked = config["metrics"]
+    drawn, held_out = (-(-count // asked["batch_size"]) for count in (asked["samples"], len(decoded.held_out)))
+    return drawn * config["sampler"]["steps"] + held_out * (1 + (asked.get("vlb_calls") or 0))
+
+
+def draw_grid(config: dict, ready: Drawing, file: Path) -> Path:
+    """Draw the grid of fixed noise: at every epoch the same, so that one sees the network learn."""
+    count = config["grid"]["count"]
+    images = ready.images(count, ready.classes_in_turn(count), count)
+    return pictures.save_grid(torch.cat(list(images)), file)
+
+
+class GridOfEpoch:
+    """At the end of an epoch: a sample grid, and held-out images denoised."""
+
+    def __init__(self, setting: Setting):
+        self.setting = setting
+
+    def __call__(self, trainer: Trainer, model: Denoiser, epoch: int) -> None:
+        config, run, decoded = self.setting.config, self.setting.run, self.setting.decoded
+        file = draw_grid(config, drawing(config, model, self.setting.machine), run.epoch_grid(epoch))
+        tracking.log_image(trainer.loggers, "sample_grid", file, trainer.global_step - 1)
+        batch = Split(decoded, decoded.held_out).__getitems__(range(min(5, len(decoded.held_out))))
+        file = pictures.save_denoised(model, batch.pixels, batch.label, run.epoch_denoised(epoch))
+        tracking.log_image(trainer.loggers, "denoised", file, trainer.global_step - 1)
+
+
+class ScoresOfEpoch:
+    """At the end of an epoch: the figures that are also curves, `val/<key>`."""
+
+    def __init__(self, setting: Setting):
+        self.setting = setting
+
+    def __call__(self, trainer: Trainer, model: Denoiser, epoch: int) -> None:
+        config = self.setting.config
+        ready = drawing(config, model, self.setting.machine)
+        asked = metrics(config)
+        results = measure(scoring(config, ready, self.setting.decoded), asked)
+        drawn = [figure for figure in figures_of(asked).values() if figure.curve and "samples" in figure.depends_on]
+        keys = [key for figure in drawn for key in (figure.key, figure.error) if key in results]
+        for logger in trainer.loggers:
+            logger.log_metrics({f"val/{key}": results[key] for key in keys}, trainer.global_step - 1)
+
+
+def _pictures(ready: Drawing, setting: Setting) -> dict[str, Path]:
+    run, decoded = setting.run, setting.decoded
+    pixels = Split(decoded, decoded.held_out).__getitems__([0]).pixels[0]
+    return {
+        "final_samples": draw_grid(setting.config, ready, run.final_grid),
+        "forward_process": pictures.save_forward_process(ready.denoiser, pixels, run.samples / "forward.png"),
+        "reverse_process": pictures.save_reverse_process(ready, run.samples / "reverse.png"),
+    }

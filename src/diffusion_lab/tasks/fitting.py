@@ -1,0 +1,147 @@
+"""What every training shares: loggers, Lightning's loop, resuming, what was saved opened again, and what it all cost."""
+
+import logging
+import multiprocessing
+import platform
+import sys
+import time
+import warnings
+from importlib.metadata import version
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, Timer
+from lightning.pytorch.loggers import Logger
+
+from diffusion_lab.checkpoints import Checkpoint, load_checkpoint
+from diffusion_lab.data.images import Images
+from diffusion_lab.denoiser import NoisyModel
+from diffusion_lab.experiments import tracking
+from diffusion_lab.experiments.runs import Run
+from diffusion_lab.hardware import choose_compile, keep_freed_memory, training_layout
+from diffusion_lab.parts import build
+from diffusion_lab.tasks.task import Outcome, Setting, Task
+from diffusion_lab.training.callbacks import EpochLine, ProgressBar, Throughput
+from diffusion_lab.training.module import Training
+
+log = logging.getLogger(__name__)
+
+
+def fit(task: Task, model: NoisyModel, images: Images, setting: Setting) -> dict:
+    """Train `model`, from the last checkpoint where there is one, and score what was saved; returns the run's results."""
+    quiet_lightning()
+    keep_freed_memory()
+    config, run = setting.config, setting.run
+    done = _steps_done(run)
+    loggers = [tracking.metrics_csv(run, done), build(config["logger"], "logger")(run, config)]
+    loggers = [logger for logger in loggers if logger]
+    failed = True
+    try:
+        _train(task, model, images, setting, loggers, resume=done is not None)
+        checkpoint = load_checkpoint(run.last_checkpoint, trusted=None)
+        loggers[0] = tracking.metrics_csv(run, checkpoint.state["global_step"])  # processes of their own may have written it
+        results = _results(task, checkpoint, images, setting, loggers)
+        tracking.log_summary(loggers, run, results, checkpoint.state["global_step"])
+        failed = False
+    finally:
+        tracking.close(loggers, failed)
+    return results
+
+
+def _steps_done(run: Run) -> int | None:
+    """The steps behind an interrupted run's last checkpoint; None where there is none."""
+    if not run.last_checkpoint.is_file():
+        return None
+    done = load_checkpoint(run.last_checkpoint, trusted=None).state["global_step"]
+    log.info("going on from the checkpoint after step %d", done)
+    return done
+
+
+def _train(task: Task, model: NoisyModel, images: Images, setting: Setting, loggers: list[Logger], resume: bool) -> None:
+    """Run Lightning's loop; what it leaves is the last checkpoint."""
+    config, run = setting.config, setting.run
+    module = training_of(task, model, setting)
+    settings = {**config["trainer"], "precision": setting.machine.precision, "enable_progress_bar": _is_watched()}
+    callbacks = [*task.callbacks(setting), *standard_callbacks(config, run)]
+    trainer: Trainer = build(settings, "trainer", callbacks=callbacks, logger=loggers, default_root_dir=str(run.folder))
+    trainer.fit(module, datamodule=images, ckpt_path=run.last_checkpoint if resume else None, weights_only=True)
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+
+
+def training_of(task: Task, model: NoisyModel, setting: Setting) -> Training:
+    """What Lightning trains."""
+    config, device = setting.config, setting.machine.device
+    return task.training(
+        model.to(memory_format=training_layout(device)),
+        optimizer=build(config["optimizer"], "optimizer"),
+        learning_rate=build(config["learning_rate"], "learning_rate"),
+        seed=config["seed"],
+        config=config,
+        compiled=choose_compile(config["compile"], device),
+    )
+
+
+def standard_callbacks(config: dict, run: Run) -> list[Callback]:
+    """Lightning's callbacks of every training: averaging, clocks, curves, checkpoints."""
+    averaging = [build(config["ema"], "ema")] if config["ema"] else []
+    keep = {"dirpath": run.checkpoints, "save_on_train_epoch_end": True, "enable_version_counter": False}
+    return [
+        *averaging,
+        Timer(),
+        Throughput(),
+        LearningRateMonitor(logging_interval="step"),
+        ProgressBar() if _is_watched() else EpochLine(),
+        ModelCheckpoint(filename="best", monitor=config["monitor"], **keep),
+        ModelCheckpoint(filename="last", **keep),
+    ]
+
+
+def _is_watched() -> bool:
+    """Whether a person looks at a terminal of this process alone, where a progress bar can be drawn."""
+    return sys.stdout.isatty() and multiprocessing.current_process().name == "MainProcess"
+
+
+def _results(task: Task, checkpoint: Checkpoint, images: Images, setting: Setting, loggers: list[Logger]) -> dict:
+    """The figures of what was saved, and what they cost; its pictures go to the loggers."""
+    began = time.perf_counter()
+    model = checkpoint.model(task.kind)
+    outcome: Outcome = task.outcome(model, setting)
+    for key, file in outcome.pictures.items():
+        tracking.log_image(loggers, key, file, checkpoint.state["global_step"])
+    return {
+        **outcome.results,
+        "weights": "averaged" if checkpoint.averaged else "last",
+        **_cost(checkpoint, images, model),
+        "seed": setting.config["seed"],
+        "precision": setting.machine.precision,
+        "choices": setting.config["choices"],
+        "versions": _versions(),
+        "score_seconds": time.perf_counter() - began,
+    }
+
+
+def _cost(checkpoint: Checkpoint, images: Images, model: NoisyModel) -> dict:
+    seconds = checkpoint.state["callbacks"]["Timer"]["time_elapsed"]["train"]  # of all sessions of a resumed run
+    epochs = checkpoint.state["epoch"] + 1
+    return {
+        "parameters": sum(parameter.numel() for parameter in model.network.parameters()),
+        "epochs": epochs,
+        "steps": checkpoint.state["global_step"],
+        "train_seconds": seconds,
+        "train_images_per_second": epochs * len(images.train) / seconds,
+    }
+
+
+def _versions() -> dict:
+    packages = ("torch", "torchvision", "lightning", "torchmetrics", "hydra-core", "wandb")
+    return {"python": platform.python_version(), **{package: version(package) for package in packages}}
+
+
+def quiet_lightning() -> None:
+    """Say what happens in our own lines; Lightning's remarks on workers and loggers do not apply."""
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (".*does not have many workers.*", ".*Checkpoint directory .* exists.*", ".*smaller than the logging.*"):
+        warnings.filterwarnings("ignore", message)
+    warnings.filterwarnings("ignore", ".*Experiment logs directory.*")
+    warnings.filterwarnings("ignore", ".*LeafSpec.*")

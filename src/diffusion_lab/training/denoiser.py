@@ -1,0 +1,45 @@
+"""The LightningModule of a denoiser: one training step, and its errors on held-out images."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from diffusion_lab.data.images import Batch
+from diffusion_lab.denoiser import NetworkDenoiser
+from diffusion_lab.metrics.errors import denoising_errors
+from diffusion_lab.training.module import Training
+
+
+class DenoiserTraining(Training):
+    """Trains a denoiser from noisy images.
+
+    Args:
+        model: the denoiser.
+        criterion: (denoiser, image, label, noise, time) to a scalar, see `diffusion_lab.training.criteria`.
+        times: (count, device, schedule) to diffusion times (count,).
+        label_dropout: probability of hiding an image's label, so that the network also works without one.
+        settings: of any Training.
+    """
+
+    def __init__(self, model: NetworkDenoiser, criterion: Callable, times: Callable, label_dropout: float, **settings):
+        super().__init__(model, **settings)
+        self.criterion = criterion
+        self.times = times
+        self.label_dropout = label_dropout
+
+    def draw(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        count = len(batch.pixels)
+        hidden = torch.rand(count, device=self.device) < self.label_dropout
+        image = self.model.space.encode(batch.pixels)
+        noise = torch.randn_like(image)
+        time = self.times(count, self.device, self.model.schedule)
+        return image, torch.where(hidden, -1, batch.label), noise, time
+
+    def objective(self, image: Tensor, label: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+        return self.criterion(self.model, image, label, noise, time)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        errors = denoising_errors(self.model, *batch)
+        for name, values in errors._asdict().items():
+            self.log(f"val/{name}_loss", values.mean(), batch_size=len(values), sync_dist=True)
