@@ -116,8 +116,8 @@ def refuse_strangers(config: dict, path: str | Path, trusted: Sequence[str] = ()
     """See that a config out of a file is plain data that names nothing but known parts.
 
     Raises:
-        UserError: it holds something to be resolved, a number that asks for all memory, or a `_target_` that is neither a part
-            of conf/ nor defined in a trusted package.
+        UserError: it holds something to be resolved, a number that asks for all memory, or a `_target_` that is neither a
+            part of conf/ nor defined in a trusted package.
     """
     for place, value in _leaves(config):
         if type(value) not in PLAIN:

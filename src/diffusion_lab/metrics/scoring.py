@@ -1,7 +1,7 @@
 """What a metric is a function of, and the metrics that a config asks for, one after the other.
 
-A metric is a function of a `Scoring`, and of settings, to {key: value}; it says which figures those are. It is in a file of its
-own with a YAML below conf/metrics/figures.
+A metric is a function of a `Scoring`, and of settings, to {key: value}; it says which figures those are. It has a YAML below
+conf/metrics/figures.
 """
 
 import hashlib

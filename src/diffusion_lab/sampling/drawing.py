@@ -66,7 +66,7 @@ class Drawing:
         guided: Denoiser | None = None,
         callback: Callable | None = None,
     ) -> Iterator[Tensor]:
-        """Batches of images (B, C, H, W), values from 0 to 1, on the CPU: `count` in all; see `diffusion_lab.sampling.draw`."""
+        """Batches of images, values from 0 to 1, on the CPU: `count` in all; see `diffusion_lab.sampling.draw`."""
         guided = self.guided() if guided is None else guided
         return draw(guided, self.sampler, count, self.seed, batch_size, labels, self.machine.autocast, callback)
 

@@ -1,7 +1,8 @@
 """What a trained denoiser is good for beyond drawing from noise: functions of what is given to what was made of it.
 
-All take a `Given` and return an `Edited`; everything is in the denoiser's space, and times are diffusion times in [0, 1].
-What an edit needs beside images it says in a value, `edit.needs`. Each works with every denoiser, guided or not, and, where it says so, with every sampler.
+All take a `Given` and return an `Edited`; everything is in the denoiser's space, times are diffusion times in [0, 1]. Each
+works with every denoiser, guided or not, and, where it says so, with every sampler. What it needs beside images it says in a
+value, `edit.needs`.
 """
 
 import math
