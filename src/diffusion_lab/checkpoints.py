@@ -24,7 +24,7 @@ from diffusion_lab.errors import UserError, user_error_in
 from diffusion_lab.parts import build
 
 # The groups of conf/ from which a file may name parts; what these are called with is checked like any user's config.
-GROUPS = ("data", "guidance", "level", "metrics", "network", "sampler", "schedule", "space", "target", "task")
+GROUPS = ("data", "guidance", "level", "metrics", "network", "sampler", "schedule", "space", "target")
 PLAIN = (str, int, float, bool, type(None))
 MOST = 1_000_000  # that any number in a file's config may be: else it could ask for all memory
 MOST_PIXELS = 2048  # a side
@@ -166,10 +166,15 @@ def _both(package: str) -> str:
 
 @cache
 def parts_of_conf() -> frozenset[str]:
-    """Every `_target_` that the choices of GROUPS in conf/ name."""
-    files = [file for group in GROUPS for file in (CONF / group).rglob("*.yaml")]
-    leaves = (leaf for file in files for leaf in _leaves(yaml.safe_load(file.read_text()) or {}))
+    """Every `_target_` that the choices of GROUPS in conf/ name, and the models that tasks compose."""
+    leaves = [leaf for group in GROUPS for leaf in _leaves_below(CONF / group)]
+    leaves += [(place, value) for place, value in _leaves_below(CONF / "task") if place.startswith("model.")]
     return frozenset(value for place, value in leaves if place.split(".")[-1] == "_target_")
+
+
+def _leaves_below(folder: Path) -> Iterator[tuple[str, object]]:
+    for file in folder.rglob("*.yaml"):
+        yield from _leaves(yaml.safe_load(file.read_text()) or {})
 
 
 @contextlib.contextmanager
