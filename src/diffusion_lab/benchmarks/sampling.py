@@ -3,15 +3,13 @@
 from pathlib import Path
 
 import torch
-from hydra.utils import instantiate
 
-from diffusion_lab.benchmarks.subject import experiment, network_of, random_images, title
+from diffusion_lab.benchmarks.subject import experiment, random_images, title, training_parts
 from diffusion_lab.benchmarks.timing import Figure, compare, in_turns
-from diffusion_lab.commands.fit import training_parts
-from diffusion_lab.data.images import Split
+from diffusion_lab.data.images import Split, batches_of
 from diffusion_lab.hardware import autocast, choose_precision, pick_device
-from diffusion_lab.metrics.evaluation import batches_of
 from diffusion_lab.metrics.features import cached_features, features_of
+from diffusion_lab.parts import build
 from diffusion_lab.sampling.draw import draw
 
 
@@ -21,12 +19,12 @@ def against_forward_pass(folder: Path, rounds: int, seconds: float, overrides: l
     device = pick_device(config["trainer"]["accelerator"])
     count, steps = config["batch_size"], config["sampler"]["steps"]
     images = random_images(config, folder, count)
-    denoiser = training_parts(config, network_of(config), images)[0].denoiser.to(device, memory_format=torch.channels_last)
-    sampler, context = instantiate(config["sampler"]), autocast(choose_precision("auto", device), device)
+    denoiser = training_parts(config, images, folder)[0].model.to(device, memory_format=torch.channels_last)
+    sampler, context = build(config["sampler"], "sampler"), autocast(choose_precision("auto", device), device)
     label = torch.zeros(count, dtype=torch.int64)
 
     def sampling() -> int:
-        list(draw(denoiser, sampler, images.image_shape, count, 0, count, label, context))
+        list(draw(denoiser, sampler, count, 0, count, label, context))
         return count * steps
 
     noisy = torch.randn(count, *images.image_shape).to(device, memory_format=torch.channels_last)
@@ -51,7 +49,7 @@ def against_extractor(folder: Path, rounds: int, seconds: float, overrides: list
     size = config["metrics"]["batch_size"]
     decoded = random_images(config, folder, 1, held_out=size)
     split = Split(decoded, decoded.held_out)
-    extractor = instantiate(config["metrics"]["extractor"]).to(device)
+    extractor = build(config["metrics"]["extractor"], "metrics.extractor").to(device)
     pixels = split.__getitems__(range(size)).pixels.to(device)
 
     def scoring() -> int:

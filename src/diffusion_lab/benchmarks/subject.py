@@ -6,12 +6,19 @@ import numpy as np
 import torch
 from hydra import compose
 from hydra.core.hydra_config import HydraConfig
-from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch.utils.flop_counter import FlopCounterMode
 
 from diffusion_lab.commands.checks import plain
+from diffusion_lab.commands.train import prepare
 from diffusion_lab.data.cache import Decoded
+from diffusion_lab.data.images import Images, images_of
+from diffusion_lab.experiments.runs import Run
+from diffusion_lab.hardware import machine
+from diffusion_lab.parts import build
+from diffusion_lab.tasks.fitting import training_of
+from diffusion_lab.tasks.task import Setting
+from diffusion_lab.training.module import Training
 
 
 def experiment(*overrides: str) -> dict:
@@ -28,7 +35,16 @@ def experiment(*overrides: str) -> dict:
 def network_of(config: dict) -> torch.nn.Module:
     """The network with its initial weights."""
     torch.manual_seed(config["seed"])
-    return instantiate(config["network"])
+    return build(config["network"], "network")
+
+
+def training_parts(config: dict, decoded: Decoded, folder: Path) -> tuple[Training, Images]:
+    """What Lightning trains, and on what, as train.py builds it."""
+    torch.manual_seed(config["seed"])
+    model, images = build(config["model"], "model"), images_of(config, decoded)
+    prepare(model, config, images)
+    computer = machine(config["trainer"]["accelerator"], config["trainer"]["precision"])
+    return training_of(build(config["task"], "task"), model, Setting(config, Run(folder), decoded, computer)), images
 
 
 def forward_flops(config: dict) -> int:

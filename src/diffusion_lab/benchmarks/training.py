@@ -5,20 +5,19 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from hydra.utils import instantiate
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch.optim.swa_utils import AveragedModel
 
 from diffusion_lab.benchmarks import peers
 from diffusion_lab.benchmarks.machine import convolution
-from diffusion_lab.benchmarks.subject import experiment, forward_flops, network_of, random_images, title
+from diffusion_lab.benchmarks.subject import experiment, forward_flops, random_images, title, training_parts
 from diffusion_lab.benchmarks.timing import Figure, Work, compare, now, rate
-from diffusion_lab.commands.fit import training_parts
-from diffusion_lab.commands.loop import quiet_lightning, standard_callbacks
 from diffusion_lab.data.images import Batch
 from diffusion_lab.experiments import tracking
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.hardware import autocast, choose_precision, pick_device
+from diffusion_lab.parts import build
+from diffusion_lab.tasks.fitting import quiet_lightning, standard_callbacks
 from diffusion_lab.training.averaging import update
 from diffusion_lab.training.callbacks import EpochLine, ProgressBar
 
@@ -77,14 +76,14 @@ def lightning_loop(config: dict, folder: Path, callback: Callback, batches: int 
     quiet_lightning()
     few = random_images(config, folder, min(batches * config["batch_size"], 4096))
     config = {**config, "data": {**config["data"], "repeat": -(-batches * config["batch_size"] // len(few.train))}}
-    module, images = training_parts(config, network_of(config), few)
+    module, images = training_parts(config, few, folder)
     precision = choose_precision(config["trainer"]["precision"], pick_device(config["trainer"]["accelerator"]))
     changed = {"precision": precision, "limit_val_batches": 0, "max_epochs": 1, "enable_progress_bar": False}
     run = Run(folder)
     standard = standard_callbacks({**config, "monitor": "train/loss"}, run)
     callbacks = [*(part for part in standard if not isinstance(part, EpochLine | ProgressBar)), callback]  # says nothing
     logger = tracking.metrics_csv(run)
-    trainer: Trainer = instantiate({**config["trainer"], **changed}, callbacks=callbacks, logger=logger)
+    trainer: Trainer = build({**config["trainer"], **changed}, "trainer", callbacks=callbacks, logger=logger)
     trainer.fit(module, datamodule=images)
 
 
@@ -96,30 +95,28 @@ def bare_loop(config: dict, folder: Path, plain: bool = False) -> Work:
     """
     device = pick_device(config["trainer"]["accelerator"])
     precision = "32-true" if plain else choose_precision(config["trainer"]["precision"], device)
-    module, images = training_parts(config, network_of(config), random_images(config, folder, config["batch_size"]))
+    module, images = training_parts(config, random_images(config, folder, config["batch_size"]), folder)
     module.to(device)
     if plain:
         module.to(memory_format=torch.contiguous_format)
     elif module.compiled:
         module.on_fit_start()
-    optimizer = module.optimizer(module.denoiser.parameters())
+    optimizer = module.optimizer(module.parameters())
     ema = config["ema"] and partial(update, decay=config["ema"]["decay"])
     average = AveragedModel(module, use_buffers=True, multi_avg_fn=ema) if ema else None
-    pixels, label, _ = images.train.__getitems__(range(config["batch_size"]))
-    pixels = pixels.to(device).contiguous() if plain else pixels.to(device)
-    label = label.to(device)
+    batch = Batch(*(part.to(device) for part in images.train.__getitems__(range(config["batch_size"]))))
+    batch = batch._replace(pixels=batch.pixels.contiguous()) if plain else batch
     context = autocast(precision, device)
 
     def work() -> int:
-        noise = torch.randn_like(pixels, dtype=torch.float32)
         with context:
-            loss = module.objective(pixels, label, noise, module.draw_times(len(pixels)))
+            loss = module.objective(*module.draw(batch))
         loss.backward()
         optimizer.step()
         optimizer.zero_grad()
         if average:
             average.update_parameters(module)
-        return len(pixels)
+        return len(batch.pixels)
 
     return work
 
