@@ -4,10 +4,10 @@ import torch
 from torch import nn
 
 from diffusion_lab.classifier import NoisyClassifier
-from diffusion_lab.denoiser import Denoiser
+from diffusion_lab.conditions import Classes
 from diffusion_lab.process.levels import noise_power
 from diffusion_lab.process.schedules import Cosine, Edm
-from diffusion_lab.process.targets import Noise
+from diffusion_lab.spaces.pixels import Pixels
 
 
 class MeanOfPixels(nn.Module):
@@ -18,7 +18,7 @@ class MeanOfPixels(nn.Module):
 
 
 def classifier(schedule: nn.Module) -> NoisyClassifier:
-    return NoisyClassifier(MeanOfPixels(), schedule, noise_power, torch.tensor([0.4]), torch.tensor([0.2]))
+    return NoisyClassifier(MeanOfPixels(), schedule, noise_power, Pixels(1, 4, 0.4, 0.2), Classes(2))
 
 
 def test_the_network_sees_unit_power_and_the_level_of_each_image():
@@ -35,12 +35,3 @@ def test_gradients_reach_the_noisy_image():
     logits = classifier(Cosine())(noisy, torch.rand(3))
     (gradient,) = torch.autograd.grad(logits[:, 0].sum(), noisy)
     torch.testing.assert_close(gradient, torch.full((3, 1, 4, 4), 1 / 16), rtol=0.01, atol=0)
-
-
-def test_rates_and_pixels_are_those_of_a_denoiser():
-    parts = (noise_power, torch.tensor([0.4]), torch.tensor([0.2]))
-    denoiser = Denoiser(nn.Identity(), Cosine(), Noise(), *parts)
-    pixels, time = torch.randint(0, 256, (5, 1, 4, 4), dtype=torch.uint8), torch.rand(5)
-    ours = classifier(Cosine())
-    torch.testing.assert_close(ours.normalise(pixels), denoiser.normalise(pixels), rtol=0, atol=0)
-    torch.testing.assert_close(ours.rates(time), denoiser.rates(time), rtol=0, atol=0)

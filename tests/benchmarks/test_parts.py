@@ -4,11 +4,11 @@ import time
 
 import pytest
 import torch
+from diffusion_lab.commands.fit import training_parts
 
 from diffusion_lab.benchmarks import data, machine, memory, peers, profiling, sampling, training
 from diffusion_lab.benchmarks.subject import experiment
 from diffusion_lab.benchmarks.training import Turns, lightning_loop
-from diffusion_lab.commands.fit import training_parts
 
 pytestmark = pytest.mark.usefixtures("within_benchmark")
 SMALL = ["network.widths=[8,8]", "batch_size=4", "sampler.steps=3", "trainer.accelerator=cpu"]

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusion_lab.commands.fit import training_parts
 from hydra.utils import instantiate
 
 from diffusion_lab.benchmarks.subject import random_images
 from diffusion_lab.commands.checks import check, plain
-from diffusion_lab.commands.fit import training_parts
 from diffusion_lab.errors import UserError, user_error_in
 from diffusion_lab.process.schedules import Cosine
 from diffusion_lab.sampling.draw import NetworkCalls

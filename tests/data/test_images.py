@@ -6,7 +6,7 @@ import torch
 
 from diffusion_lab.data import images
 from diffusion_lab.data.cache import Decoded
-from diffusion_lab.data.images import Images, Split
+from diffusion_lab.data.images import Images, Split, batches_of
 from tests.conftest import needs_gpu
 
 
@@ -30,11 +30,10 @@ def test_a_batch_is_the_images_it_names_in_channels_last(decoded):
     assert (batch.pixels.permute(0, 2, 3, 1).numpy() == decoded.images[:4]).all()
 
 
-def test_statistics_are_those_of_the_training_pixels(decoded):
-    mean, std = Split(decoded, decoded.train).statistics()
-    pixels = decoded.images[10:].reshape(-1, 3) / 255
-    torch.testing.assert_close(mean, torch.tensor(pixels.mean(0), dtype=torch.float32))
-    torch.testing.assert_close(std, torch.tensor(pixels.std(0), dtype=torch.float32))
+def test_a_split_in_order_is_each_image_once(decoded):
+    batches = list(batches_of(Split(decoded, decoded.train, repeat=3), 16))
+    assert [len(batch.pixels) for batch in batches] == [16, 16, 8]
+    assert (torch.cat([batch.pixels for batch in batches]).permute(0, 2, 3, 1).numpy() == decoded.images[10:]).all()
 
 
 @pytest.mark.parametrize("training", [True, False])

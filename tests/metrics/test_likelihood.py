@@ -5,12 +5,10 @@ import math
 import pytest
 import torch
 
-from diffusion_lab.denoiser import Denoiser
-from diffusion_lab.metrics.likelihood import bits_per_dimension, mean_bits_per_dimension
-from diffusion_lab.process.levels import signal_power
+from diffusion_lab.metrics.likelihood import bits_per_dimension, measure_bits
 from diffusion_lab.process.schedules import Cosine, Edm, LogSnrLinear
-from diffusion_lab.process.targets import Image
-from tests.sampling.ideal import GaussianNetwork
+from tests.metrics.scorings import scoring_of
+from tests.sampling.ideal import GaussianNetwork, ideal_denoiser
 
 MEAN, STD = 120.0, 20.0  # of the pixels
 
@@ -22,9 +20,7 @@ def gaussian_pixels(count: int) -> torch.Tensor:
 
 def exact_denoiser(schedule, mean=MEAN, std=STD):
     """The best denoiser of Gaussian pixels, in a normalised space of its own."""
-    return Denoiser(
-        GaussianNetwork(0.0, 1.0), schedule, Image(), signal_power, torch.tensor([mean / 255]), torch.tensor([std / 255])
-    )
+    return ideal_denoiser(GaussianNetwork(0.0, 1.0), schedule, mean=mean / 255, std=std / 255)
 
 
 ENTROPY = math.log2(STD * math.sqrt(2 * math.pi * math.e))  # of the pixels, in bins of width 1
@@ -71,12 +67,12 @@ def test_the_large_variance_costs_more_than_the_small_one_and_as_much_over_many_
 
 
 def test_the_mean_over_batches_has_a_standard_error():
-    pixels, label, index = gaussian_pixels(400), torch.full((400,), -1), torch.arange(400)
-    denoiser = exact_denoiser(LogSnrLinear(5.0, -10.0))
-    batches = list(zip(pixels.split(100), label.split(100), index.split(100), strict=True))
-    mean, error = mean_bits_per_dimension(denoiser, batches, torch.autocast("cpu", enabled=False), steps=1000, calls=10)
-    assert mean == pytest.approx(ENTROPY, abs=5 * error)
+    scoring = scoring_of(exact_denoiser(LogSnrLinear(5.0, -10.0)), gaussian_pixels(400))
+    found = measure_bits(scoring, calls=10, steps=1000)
+    error = found["bits_per_dimension_error"]
+    assert found["bits_per_dimension"] == pytest.approx(ENTROPY, abs=5 * error)
     assert 0 < error < 0.05
+    assert measure_bits(scoring, calls=None, steps=1000) == {}
 
 
 @pytest.mark.parametrize("value", [0, 255])

@@ -3,9 +3,11 @@
 import torch
 from torch import Tensor, nn
 
-from diffusion_lab.denoiser import Denoiser
+from diffusion_lab.conditions import Classes
+from diffusion_lab.denoiser import NetworkDenoiser
 from diffusion_lab.process.levels import signal_power
 from diffusion_lab.process.targets import Image
+from diffusion_lab.spaces.pixels import Pixels
 
 
 class IdealNetwork(nn.Module):
@@ -77,6 +79,7 @@ class LabelledNetwork(nn.Module):
         return outputs[label, torch.arange(len(noisy))]
 
 
-def ideal_denoiser(network: nn.Module, schedule: nn.Module) -> Denoiser:
-    channels = 1
-    return Denoiser(network, schedule, Image(), signal_power, torch.zeros(channels), torch.ones(channels))
+def ideal_denoiser(network: nn.Module, schedule: nn.Module, size: int = 4, mean: float = 0.0, std: float = 1.0, classes=0):
+    """A denoiser of grey images of `size` pixels, whose network estimates the image and is shown the signal power."""
+    space = Pixels(1, size, mean, std)
+    return NetworkDenoiser(network, schedule, Image(), signal_power, space, Classes(classes))

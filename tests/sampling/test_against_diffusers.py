@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from diffusion_lab.denoiser import Denoiser
+from diffusion_lab.denoiser import NetworkDenoiser
 from diffusion_lab.errors import UserError
 from diffusion_lab.process import levels
 from diffusion_lab.process.discrete import Discrete, linear
@@ -15,6 +15,7 @@ from diffusion_lab.process.targets import Image, Noise
 from diffusion_lab.sampling.diffusers_schedulers import scheduler
 from diffusion_lab.sampling.draw import NetworkCalls
 from diffusion_lab.sampling.samplers import ddim, ddpm, dpm_solver, euler, heun
+from diffusion_lab.spaces.pixels import Pixels
 
 diffusers = pytest.importorskip("diffusers")
 ALPHA_BAR = (1 - linear()).cumprod(0)
@@ -35,7 +36,7 @@ NETWORK = Wave()
 
 def ours(sampler, timesteps):
     """The states before each call, and the result."""
-    denoiser = Denoiser(NETWORK, Discrete(linear()), Noise(), levels.time, torch.zeros(1), torch.ones(1))
+    denoiser = NetworkDenoiser(NETWORK, Discrete(linear()), Noise(), levels.time, Pixels(1, 4))
     states = []
 
     def grid(schedule, steps, device):
@@ -137,7 +138,7 @@ class Certain(nn.Module):
 )
 @pytest.mark.parametrize("steps", [9, 10])
 def test_the_adapter_clips_nothing_and_makes_the_calls_it_is_given(name, steps):
-    denoiser = Denoiser(Certain(), Discrete(linear()), Image(), levels.time, torch.zeros(1), torch.ones(1))
+    denoiser = NetworkDenoiser(Certain(), Discrete(linear()), Image(), levels.time, Pixels(1, 4))
     with NetworkCalls(denoiser) as calls:
         drawn = scheduler(denoiser, start(), steps=steps, name=name)
     torch.testing.assert_close(drawn, torch.full_like(drawn, 2.5), atol=0.1, rtol=0)
@@ -145,7 +146,7 @@ def test_the_adapter_clips_nothing_and_makes_the_calls_it_is_given(name, steps):
 
 
 def test_the_adapter_repeats_the_noise_of_stochastic_schedulers():
-    denoiser = Denoiser(NETWORK, Discrete(linear()), Noise(), levels.time, torch.zeros(1), torch.ones(1))
+    denoiser = NetworkDenoiser(NETWORK, Discrete(linear()), Noise(), levels.time, Pixels(1, 4))
     drawn = [scheduler(denoiser, start(), steps=5, name="EulerAncestralDiscreteScheduler") for _ in range(2)]
     torch.testing.assert_close(*drawn, rtol=0, atol=0)
     assert (scheduler(denoiser, start() + 0.1, steps=5, name="EulerAncestralDiscreteScheduler") - drawn[0]).std() > 0.1
@@ -160,7 +161,7 @@ def test_the_adapter_repeats_the_noise_of_stochastic_schedulers():
     ],
 )
 def test_the_adapter_names_what_diffusers_has_not(name, settings, message):
-    denoiser = Denoiser(NETWORK, Discrete(linear()), Noise(), levels.time, torch.zeros(1), torch.ones(1))
+    denoiser = NetworkDenoiser(NETWORK, Discrete(linear()), Noise(), levels.time, Pixels(1, 4))
     with pytest.raises(UserError, match=message):
         scheduler(denoiser, start(), name=name, settings=settings)
 
@@ -172,6 +173,6 @@ def test_the_adapter_draws_what_diffusers_own_loop_draws():
     state = start()
     for timestep in solver.timesteps:
         state = solver.step(NETWORK(state, (timestep.double().view(1) + 0.5) / 1000), timestep, state).prev_sample
-    denoiser = Denoiser(NETWORK, Discrete(linear()), Noise(), levels.time, torch.zeros(1), torch.ones(1))
+    denoiser = NetworkDenoiser(NETWORK, Discrete(linear()), Noise(), levels.time, Pixels(1, 4))
     drawn = scheduler(denoiser, start(), steps=10, settings={"timestep_spacing": "trailing"})
     torch.testing.assert_close(drawn, state, rtol=1e-5, atol=1e-5)

@@ -8,7 +8,7 @@ import torch
 from diffusion_lab.process.discrete import Discrete, linear
 from diffusion_lab.process.schedules import Cosine, Edm, Flow
 from diffusion_lab.sampling import times
-from diffusion_lab.sampling.conditions import Anagram, Hybrid, Known, Pooled, UpTo, blur
+from diffusion_lab.sampling.constraints import Anagram, Hybrid, Known, Pooled, UpTo, blur
 from diffusion_lab.sampling.diffusers_schedulers import scheduler
 from diffusion_lab.sampling.samplers import ddim, ddpm, dpm_solver, euler, heun
 from diffusion_lab.sampling.views import flip, patches, rotate, transpose

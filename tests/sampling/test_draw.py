@@ -13,8 +13,8 @@ from tests.sampling.ideal import ideal_denoiser
 
 def images(count: int, batch_size: int, seed: int = 0, eta: float = 0.0) -> torch.Tensor:
     torch.manual_seed(0)  # the same weights each time
-    denoiser = ideal_denoiser(waken(UNet(channels=1, image_size=28, widths=(16, 16))), Cosine())
-    return torch.cat(list(draw(denoiser, partial(ddim, eta=eta), (1, 28, 28), count, seed, batch_size)))
+    denoiser = ideal_denoiser(waken(UNet(channels=1, image_size=28, widths=(16, 16))), Cosine(), size=28)
+    return torch.cat(list(draw(denoiser, partial(ddim, eta=eta), count, seed, batch_size)))
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])
@@ -27,9 +27,9 @@ def test_image_17_is_the_same_whatever_count_and_batch_size(eta):
 
 
 def test_network_calls_are_counted_and_the_count_ends():
-    denoiser = ideal_denoiser(waken(UNet(channels=1, image_size=28, widths=(16, 16))), Cosine())
+    denoiser = ideal_denoiser(waken(UNet(channels=1, image_size=28, widths=(16, 16))), Cosine(), size=28)
     with NetworkCalls(denoiser) as calls:
-        list(draw(denoiser, ddim, (1, 28, 28), 10, seed=0, batch_size=5))
+        list(draw(denoiser, ddim, 10, seed=0, batch_size=5))
     assert calls.count == 10 * 20
     denoiser(torch.randn(1, 1, 28, 28), torch.rand(1))
     assert calls.count == 200

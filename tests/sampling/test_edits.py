@@ -8,17 +8,14 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch.nn.functional import avg_pool2d
 
-from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.errors import UserError
-from diffusion_lab.process.levels import signal_power
 from diffusion_lab.process.schedules import Cosine
-from diffusion_lab.process.targets import Image
 from diffusion_lab.sampling import edits
 from diffusion_lab.sampling.edits import Given, slerp
 from diffusion_lab.sampling.samplers import ddim, ddpm, dpm_solver
 from diffusion_lab.sampling.times import trailing
 from diffusion_lab.sampling.views import rotate
-from tests.sampling.ideal import GaussianNetwork, IdealNetwork, LabelledNetwork
+from tests.sampling.ideal import GaussianNetwork, IdealNetwork, LabelledNetwork, ideal_denoiser
 
 SCHEDULE = Cosine(0.9999, 0.02)
 MEAN, STD = 0.4, 0.25
@@ -29,7 +26,7 @@ def given(count: int = 2, size: int = 8, sampler=ddim) -> Given:
     torch.manual_seed(0)
     images = (torch.rand(4, 1, size, size) - MEAN) / STD
     network = LabelledNetwork(*(IdealNetwork(image[None]) for image in images), IdealNetwork(images))
-    denoiser = Denoiser(network, SCHEDULE, Image(), signal_power, torch.tensor([MEAN]), torch.tensor([STD]))
+    denoiser = ideal_denoiser(network, SCHEDULE, size, MEAN, STD, classes=4)
     noises = torch.randn(2000, count, 1, size, size)
     sampler = partial(sampler, steps=20, fresh_noise=lambda call: noises[call + 1])
     return Given(denoiser, sampler, images[:count], torch.full((count,), -1), lambda drawing: noises[drawing % 2000])
@@ -102,8 +99,7 @@ def test_superresolution_pools_back_to_its_input_within_black_and_white(sampler)
 
 def test_inverting_returns_the_image_the_better_the_more_steps():
     each, errors = given(), []
-    parts = (SCHEDULE, Image(), signal_power, torch.tensor([MEAN]), torch.tensor([STD]))
-    gaussian = Denoiser(GaussianNetwork(0.2, 0.9), *parts)
+    gaussian = ideal_denoiser(GaussianNetwork(0.2, 0.9), SCHEDULE, 8, MEAN, STD)
     for steps in (10, 40, 160):
         each = each._replace(denoiser=gaussian, sampler=partial(ddim, steps=steps))
         errors.append(edits.invert(each, steps, trailing).figures["mean absolute error (of 1)"].mean())

@@ -7,13 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_lab.classifier import NoisyClassifier
+from diffusion_lab.conditions import Classes
 from diffusion_lab.errors import UserError
 from diffusion_lab.process.levels import signal_power
 from diffusion_lab.process.schedules import Cosine, Flow, Linear
-from diffusion_lab.sampling import guidance
 from diffusion_lab.sampling.draw import NetworkCalls
 from diffusion_lab.sampling.guidance import ClassifierFreeGuidance, ClassifierGuidance
 from diffusion_lab.sampling.samplers import ddim, dpm_solver
+from diffusion_lab.spaces.pixels import Pixels
 from tests.sampling.ideal import GaussianNetwork, LabelledNetwork, MixtureNetwork, ideal_denoiser
 
 SCHEDULE = Cosine(0.999, 0.002)
@@ -39,7 +40,7 @@ def mixture():
 
 
 def exact_classifier(schedule=SCHEDULE):
-    return NoisyClassifier(GaussianClassifier(), schedule, signal_power, torch.zeros(1), torch.ones(1))
+    return NoisyClassifier(GaussianClassifier(), schedule, signal_power, Pixels(1, 4), Classes(2))
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 3.0])
@@ -126,11 +127,9 @@ def test_without_labels_nothing_is_guided():
 
 
 @pytest.mark.parametrize("schedule", [Linear(), Flow()])
-def test_a_classifier_of_other_noise_is_refused(monkeypatch, schedule):
-    monkeypatch.setattr(guidance, "load_checkpoint", lambda checkpoint: checkpoint)
-    monkeypatch.setattr(guidance, "build_classifier", lambda checkpoint, trusted: exact_classifier(schedule))
+def test_a_classifier_of_other_noise_is_refused(schedule):
     with pytest.raises(UserError, match="another schedule"):
-        guidance.classifier_guidance(mixture(), "file")
+        ClassifierGuidance(mixture(), exact_classifier(schedule))
 
 
 def test_guided_images_do_not_depend_on_the_batch():

@@ -8,9 +8,7 @@ from tests.sampling.ideal import GaussianNetwork, ideal_denoiser
 
 
 def denoiser_of(mean, std):
-    denoiser = ideal_denoiser(GaussianNetwork(0, 3), Cosine())
-    denoiser.mean, denoiser.std = torch.tensor([mean]).view(1, 1, 1), torch.tensor([std]).view(1, 1, 1)
-    return denoiser
+    return ideal_denoiser(GaussianNetwork(0, 3), Cosine(), mean=mean, std=std)
 
 
 def test_static_clips_to_black_and_white():

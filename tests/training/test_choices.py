@@ -9,14 +9,17 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import nn
 
-from diffusion_lab.denoiser import Denoiser
+from diffusion_lab.denoiser import NetworkDenoiser
 from diffusion_lab.process import weightings
 from diffusion_lab.process.learned import Learned
 from diffusion_lab.process.levels import log_snr
 from diffusion_lab.process.schedules import Cosine, LogSnrLinear
 from diffusion_lab.process.targets import Edm, FlowVelocity, Image, Noise, Velocity
 from diffusion_lab.process.times import stratified
-from diffusion_lab.training.module import DiffusionTraining
+from diffusion_lab.spaces.pixels import Pixels
+from diffusion_lab.training.criteria import Denoising
+from diffusion_lab.training.denoiser import DenoiserTraining
+from diffusion_lab.training.teachers import Data
 from tests.conftest import PROJECT, composed
 
 CPU = torch.device("cpu")
@@ -52,8 +55,10 @@ class TinyNetwork(nn.Module):
 
 
 def training(schedule, target, weighting, loss, network=None, level=log_snr, times=stratified, **settings):
-    denoiser = Denoiser(network or TinyNetwork(), schedule, target, level, torch.tensor([0.4]), torch.tensor([0.25]))
-    return DiffusionTraining(denoiser, loss, weighting, times, None, None, 0.0, 0, {}, **settings)
+    denoiser = NetworkDenoiser(network or TinyNetwork(), schedule, target, level, Pixels(1, 4, 0.4, 0.25))
+    criterion = Denoising(loss, weighting, Data(), **settings)
+    rest = {"optimizer": None, "learning_rate": None, "seed": 0, "config": {}}
+    return DenoiserTraining(denoiser, criterion, times, 0.0, **rest)
 
 
 def blobs(count: int) -> torch.Tensor:
@@ -61,7 +66,7 @@ def blobs(count: int) -> torch.Tensor:
     return (nn.functional.interpolate(torch.rand(count, 1, 2, 2), size=4, mode="bilinear") * 255).to(torch.uint8)
 
 
-def losses_of_20_steps(module: DiffusionTraining) -> list[float]:
+def losses_of_20_steps(module: DenoiserTraining) -> list[float]:
     """On one batch with its noise and times, so that nothing but learning changes the loss."""
     pixels, noise, label = blobs(16), torch.randn(16, 1, 4, 4), torch.full((16,), -1)
     time = module.draw_times(16)

@@ -8,11 +8,13 @@ import torch
 from torch import nn
 
 from diffusion_lab.classifier import NoisyClassifier
+from diffusion_lab.conditions import Classes
 from diffusion_lab.data.images import Batch
 from diffusion_lab.metrics.classification import TIMES, reading_figures
 from diffusion_lab.process.levels import time as level_time
 from diffusion_lab.process.schedules import Cosine, SingleLevel
 from diffusion_lab.process.times import stratified
+from diffusion_lab.spaces.pixels import Pixels
 from diffusion_lab.training.classifier import ClassifierTraining
 
 CLASSES = 5
@@ -33,11 +35,13 @@ class Threshold(nn.Module):
 
 
 def classifier(network: nn.Module, schedule: nn.Module) -> NoisyClassifier:
-    return NoisyClassifier(network, schedule, level_time, torch.tensor([0.5]), torch.tensor([0.5]))
+    return NoisyClassifier(network, schedule, level_time, Pixels(1, 4, 0.5, 0.5), Classes(CLASSES))
 
 
 def training(network: nn.Module, schedule: nn.Module) -> ClassifierTraining:
-    module = ClassifierTraining(classifier(network, schedule), stratified, None, None, seed=0, config={})
+    module = ClassifierTraining(
+        classifier(network, schedule), stratified, optimizer=None, learning_rate=None, seed=0, config={}
+    )
     module.logged = {}
     module.log = lambda name, value, batch_size, **_: module.logged.update({name: (float(value), batch_size)})
     return module

@@ -2,15 +2,18 @@ import pytest
 import torch
 
 from diffusion_lab.data.images import Batch
-from diffusion_lab.denoiser import Denoiser
+from diffusion_lab.denoiser import NetworkDenoiser
 from diffusion_lab.networks.unet import UNet
 from diffusion_lab.process.levels import noise_power
 from diffusion_lab.process.schedules import Cosine
 from diffusion_lab.process.targets import Noise
 from diffusion_lab.process.times import uniform
 from diffusion_lab.process.weightings import uniform as equal_weights
+from diffusion_lab.spaces.pixels import Pixels
+from diffusion_lab.training.criteria import Denoising
+from diffusion_lab.training.denoiser import DenoiserTraining
 from diffusion_lab.training.learning_rates import constant
-from diffusion_lab.training.module import DiffusionTraining
+from diffusion_lab.training.teachers import Data
 from tests.conftest import needs_compiler, needs_gpu
 from tests.sampling.ideal import GaussianNetwork, ideal_denoiser
 
@@ -21,11 +24,10 @@ class LabelRecorder(GaussianNetwork):
         return super().forward(noisy, level, label)
 
 
-def training(loss: torch.nn.Module, label_dropout: float = 0.0) -> DiffusionTraining:
+def training(loss: torch.nn.Module, label_dropout: float = 0.0) -> DenoiserTraining:
     denoiser = ideal_denoiser(LabelRecorder(0.0, 1.0), Cosine())
-    module = DiffusionTraining(
-        denoiser, loss, equal_weights, uniform, torch.optim.AdamW, constant, label_dropout, seed=0, config={}
-    )
+    settings = {"optimizer": torch.optim.AdamW, "learning_rate": constant, "seed": 0, "config": {}}
+    module = DenoiserTraining(denoiser, Denoising(loss, equal_weights, Data()), uniform, label_dropout, **settings)
     module.log = lambda *args, **kwargs: None
     return module
 
@@ -45,7 +47,7 @@ def test_labels_are_hidden_with_the_given_probability():
     module = training(torch.nn.L1Loss(reduction="none"), label_dropout=0.1)
     batch = Batch(torch.zeros(5000, 1, 2, 2), torch.full((5000,), 3), torch.arange(5000))
     module.training_step(batch, 0)
-    labels = module.denoiser.network.label
+    labels = module.model.network.label
     assert set(labels.tolist()) == {-1, 3}
     assert abs((labels == -1).float().mean() - 0.1) < 0.02
 
@@ -57,13 +59,12 @@ def test_compiled_and_eager_training_agree_and_share_their_checkpoints(device):
     for compiled in (False, True):
         torch.manual_seed(0)
         network = UNet(1, 8, widths=(8, 8), heads=(0, 1))
-        denoiser = Denoiser(network, Cosine(), Noise(), noise_power, torch.zeros(1), torch.ones(1)).to(
+        denoiser = NetworkDenoiser(network, Cosine(), Noise(), noise_power, Pixels(1, 8)).to(
             memory_format=torch.channels_last
         )
-        mse = torch.nn.MSELoss(reduction="none")
-        module = DiffusionTraining(denoiser, mse, equal_weights, uniform, None, None, 0.0, 0, {}, compiled=compiled).to(
-            device
-        )
+        criterion = Denoising(torch.nn.MSELoss(reduction="none"), equal_weights, Data())
+        settings = {"optimizer": None, "learning_rate": None, "seed": 0, "config": {}, "compiled": compiled}
+        module = DenoiserTraining(denoiser, criterion, uniform, 0.0, **settings).to(device)
         module.log = lambda *args, **kwargs: None
         module.on_fit_start()
         losses = []

@@ -1,0 +1,68 @@
+import torch
+from pytest import approx, raises
+
+from diffusion_lab.errors import UserError
+from diffusion_lab.figures import Figure
+from diffusion_lab.metrics.errors import measure_errors
+from diffusion_lab.metrics.quality import fid, measure_fid
+from diffusion_lab.metrics.scoring import figures_of, measure, measures
+from diffusion_lab.process.schedules import Cosine
+from diffusion_lab.sampling.constraints import UpTo
+from tests.metrics.scorings import Means, scoring_of
+from tests.sampling.ideal import GaussianNetwork, ideal_denoiser
+
+CONTRAST = Figure("contrast", "contrast", "levels", 1, less_is_better=False, depends_on=("samples",))
+
+
+@measures(CONTRAST)
+def contrast(scoring, scale: float = 1.0) -> dict[str, float]:
+    return {"contrast": scale * scoring.generated.double().std().item()}
+
+
+def pixels(count: int = 50) -> torch.Tensor:
+    torch.manual_seed(0)
+    return (128 + 20 * torch.randn(count, 1, 4, 4)).clamp(0, 255).to(torch.uint8)
+
+
+def denoiser():
+    return ideal_denoiser(GaussianNetwork(0.5, 0.1), Cosine(0.99999))
+
+
+def test_a_metric_of_ones_own_is_a_function_and_a_declaration(tmp_path):
+    results = measure(scoring_of(denoiser(), pixels(), cache_dir=tmp_path), {"mine": contrast})
+    assert results["contrast"] == approx(25.5, rel=0.1)
+    assert results["figures"] == {"contrast": {**CONTRAST.plain()}}
+    assert (results["samples"], results["network_calls"], results["real_images"]) == (40, 20, 50)
+    assert "feature_extractor" not in results  # no features were asked for
+
+
+def test_what_nobody_asks_for_is_not_done():
+    results = measure(scoring_of(denoiser(), pixels()), {"errors": measure_errors})
+    assert "samples" not in results
+    assert set(results["figures"]) == {"noise_loss", "image_loss"}
+
+
+def test_images_are_drawn_once_and_features_are_those_of_the_images(tmp_path):
+    scoring = scoring_of(denoiser(), pixels(), cache_dir=tmp_path)
+    results = measure(scoring, {"fid": measure_fid, "mine": contrast})
+    extractor = Means()
+    assert results["fid"] == approx(fid(extractor(pixels()), extractor(scoring.generated)))
+    assert results["network_calls"] == 20  # not 40
+    assert (results["feature_extractor"], results["extractor_resolution"], results["protocol"]) == ("means", 4, "standard")
+
+
+def test_generated_images_do_not_depend_on_the_batch_and_are_of_the_guided_denoiser(tmp_path):
+    one, other = (scoring_of(denoiser(), pixels(), batch_size=size).generated.int() for size in (7, 16))
+    assert (one - other).abs().max() <= 1
+    around = scoring_of(denoiser(), pixels(), guided=UpTo(denoiser(), 0.01)).generated.int()
+    assert (around - other).abs().max() > 20
+
+
+def test_labels_are_those_of_the_held_out_images_in_turn():
+    scoring = scoring_of(denoiser(), pixels(6), torch.tensor([2, 0, 1, 2, 2, 0]), samples=8)
+    assert scoring.labels.tolist() == [2, 0, 1, 2, 2, 0, 2, 0]
+
+
+def test_a_metric_that_says_no_figure_is_named():
+    with raises(UserError, match=r"metrics.figures.mine says no figure"):
+        figures_of({"mine": lambda scoring: {}})
