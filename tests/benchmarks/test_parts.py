@@ -4,10 +4,9 @@ import time
 
 import pytest
 import torch
-from diffusion_lab.commands.fit import training_parts
 
 from diffusion_lab.benchmarks import data, machine, memory, peers, profiling, sampling, training
-from diffusion_lab.benchmarks.subject import experiment
+from diffusion_lab.benchmarks.subject import experiment, training_parts
 from diffusion_lab.benchmarks.training import Turns, lightning_loop
 
 pytestmark = pytest.mark.usefixtures("within_benchmark")
@@ -40,7 +39,7 @@ def test_a_bare_loop_trains(tmp_path, monkeypatch):
     made = []
     monkeypatch.setattr(training, "training_parts", lambda *parts: made.append(training_parts(*parts)) or made[-1])
     work = training.bare_loop(experiment(*SMALL), tmp_path)
-    network = made[0][0].denoiser.network
+    network = made[0][0].model.network
     before = [parameter.clone() for parameter in network.parameters()]
     assert work() == 4
     assert any((old != new).any() for old, new in zip(before, network.parameters(), strict=True))

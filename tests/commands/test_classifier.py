@@ -7,13 +7,16 @@ import torch
 import yaml
 from PIL import Image
 
-from diffusion_lab.checkpoints import build_classifier, build_denoiser, load_checkpoint
+from diffusion_lab.checkpoints import load_checkpoint
+from diffusion_lab.classifier import NoisyClassifier
 from diffusion_lab.commands.evaluate import evaluate_checkpoint
 from diffusion_lab.commands.train import train
+from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments import tracking
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.reports.report import report
+from diffusion_lab.sampling.guidance import classifier_guidance
 from diffusion_lab.training.callbacks import EpochLine
 from tests.commands.test_edit import written_checkpoint
 from tests.conftest import composed
@@ -30,7 +33,7 @@ FIGURES = ("cross_entropy", "accuracy", "accuracy_by_time")
 KEYS = {
     *FIGURES,
     *("real_images", "weights", "parameters", "epochs", "steps", "train_seconds", "train_images_per_second"),
-    *("score_seconds", "seed", "precision", "choices", "versions", "config_hash", "status"),
+    *("score_seconds", "seed", "precision", "choices", "versions", "config_hash", "status", "figures"),
 }
 
 
@@ -52,7 +55,7 @@ def test_leaves_its_figures_and_a_picture(finished):
     assert (results["weights"], results["epochs"], results["real_images"]) == ("averaged", 3, 86)
     assert results["accuracy_by_time"]["0"] > 0.5  # guessing is 0.1
     assert results["accuracy_by_time"]["1"] < 0.25
-    assert set(results["choices"]) == {"task", "data", "network", "schedule", "times", "level", "pixels"}
+    assert set(results["choices"]) == {"task", "data", "network", "schedule", "times", "level", "space"}
     assert Image.open(finished.accuracy).width > 500
     assert list(finished.folder.glob("wandb/offline-run-*/files/media/images/accuracy*.png"))
     assert not finished.final_grid.exists()
@@ -74,7 +77,7 @@ def test_a_finished_run_is_shown_and_an_interrupted_one_ends_as_an_unbroken_one(
     with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="the machine died"):
         patched.setattr(EpochLine, "on_train_epoch_end", crash)
         trained(tmp_path, "logger=csv")
-    assert load_checkpoint(tmp_path / "checkpoints/last.ckpt")["epoch"] == 0
+    assert load_checkpoint(tmp_path / "checkpoints/last.ckpt").state["epoch"] == 0
     for _ in range(2):
         run = trained(tmp_path, "logger=csv")
         for key in (*FIGURES, "epochs", "steps", "config_hash"):
@@ -87,25 +90,24 @@ def test_a_finished_run_is_shown_and_an_interrupted_one_ends_as_an_unbroken_one(
 
 def test_a_checkpoint_becomes_a_judge_that_wants_no_gradients(finished):
     checkpoint = load_checkpoint(finished.last_checkpoint)
-    judge = build_classifier(checkpoint)
+    judge = checkpoint.model(NoisyClassifier)
     assert not judge.training
-    assert not any(parameter.requires_grad for parameter in judge.parameters())
     key = "network.stem.weight"
-    torch.testing.assert_close(judge.state_dict()[key], checkpoint["state_dict"][f"classifier.{key}"])
+    torch.testing.assert_close(judge.state_dict()[key], checkpoint.weights[key])
+    guided = classifier_guidance(checkpoint.model(NoisyClassifier), finished.last_checkpoint)
+    assert not any(parameter.requires_grad for parameter in guided.classifier.parameters())
     noisy = torch.randn(2, 1, 28, 28, requires_grad=True)
     assert torch.autograd.grad(judge(noisy, torch.tensor([0.1, 0.9])).sum(), noisy)[0].abs().amax((1, 2, 3)).min() > 0
 
 
-def test_checkpoints_of_the_other_kind_get_one_line(finished):
-    checkpoint = load_checkpoint(finished.last_checkpoint)
-    with pytest.raises(UserError, match=r"is of a classifier; give that of a denoiser, such as train\.py leaves"):
-        build_denoiser(checkpoint)
-    weights = {key.replace("classifier.", "denoiser."): value for key, value in checkpoint["state_dict"].items()}
-    with pytest.raises(UserError, match=r"is of a denoiser; give that of a classifier, such as train\.py experiment=noisy"):
-        build_classifier({**checkpoint, "state_dict": weights})
-    strange = {**checkpoint["config"], "level": {"_target_": "os.mkdir", "path": "sprung"}}
-    with pytest.raises(UserError, match=r"names os.mkdir; if you trust it, add trusted="):
-        build_classifier({**checkpoint, "config": strange})
+def test_checkpoints_of_the_other_kind_get_one_line(finished, tmp_path):
+    with pytest.raises(UserError, match=r"is of a NoisyClassifier; give that of a Denoiser, which train\.py leaves"):
+        load_checkpoint(finished.last_checkpoint).model(Denoiser)
+    denoiser = written_checkpoint(tmp_path / "denoiser.ckpt")
+    with pytest.raises(
+        UserError, match=r"is of a NetworkDenoiser; give that of a NoisyClassifier, which train\.py experiment="
+    ):
+        load_checkpoint(denoiser).model(NoisyClassifier)
 
 
 def test_clean_digits_are_read_alike_at_all_times_and_seeds_are_compared(tmp_path):

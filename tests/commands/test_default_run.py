@@ -9,10 +9,11 @@ from hydra.utils import instantiate
 from torch import Tensor, nn
 from torchvision.transforms.v2 import RandomAffine
 
-from diffusion_lab.checkpoints import build_denoiser, load_checkpoint
+from diffusion_lab.checkpoints import load_checkpoint
 from diffusion_lab.commands.data import decode_source, open_source
 from diffusion_lab.commands.train import train
 from diffusion_lab.data.images import Split
+from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.sampling.draw import draw
 from tests.conftest import composed
@@ -58,14 +59,14 @@ def default_run(tmp_path_factory) -> Run:
 
 def test_digits_are_read_as_asked(default_run):
     checkpoint = load_checkpoint(default_run.last_checkpoint)
-    data = checkpoint["config"]["data"]
+    data = checkpoint.config["data"]
     decoded = decode_source(data, open_source(data))
     classifier = digit_classifier(*images_of(Split(decoded, decoded.train)))
     confident, right = reading(classifier, *images_of(Split(decoded, decoded.held_out)))
     assert confident > 0.95  # else the classifier, not the model, would be judged
     assert right > 0.97
-    labels, sampler = torch.arange(1000) % 10, instantiate(checkpoint["config"]["sampler"])
-    drawn = torch.cat(list(draw(build_denoiser(checkpoint), sampler, (1, 28, 28), 1000, 0, 100, labels)))
+    labels, sampler = torch.arange(1000) % 10, instantiate(checkpoint.config["sampler"])
+    drawn = torch.cat(list(draw(checkpoint.model(Denoiser), sampler, 1000, 0, 100, labels)))
     confident, right = reading(classifier, drawn, labels)
     print(f"of 1000 drawn digits {confident:.1%} are read with confidence over 0.9, {right:.1%} as asked for")
     assert confident > 0.9

@@ -6,17 +6,16 @@ import json
 import numpy as np
 import pytest
 import torch
-from hydra.utils import instantiate
 from PIL import Image
 
-from diffusion_lab.checkpoints import PARTS, load_checkpoint
+from diffusion_lab.checkpoints import load_checkpoint
 from diffusion_lab.commands.checks import plain
+from diffusion_lab.commands.choices import with_choices
 from diffusion_lab.commands.edit import edit_images
-from diffusion_lab.commands.evaluate import with_choices
 from diffusion_lab.commands.sample import sample_checkpoint
 from diffusion_lab.commands.train import training_config
-from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.errors import UserError
+from diffusion_lab.parts import build
 from tests.conftest import PROJECT, composed
 from tests.networks.test_unet import waken
 
@@ -40,9 +39,11 @@ def written_checkpoint(file, *overrides: str):
     """A checkpoint file of an untrained network."""
     config = plain(composed("train", "network.widths=[16,16]", "data.max_images=100", *overrides))
     torch.manual_seed(0)
-    network, *parts = (instantiate(config[part]) for part in PARTS)
-    denoiser = Denoiser(waken(network), *parts, torch.tensor([0.13]), torch.tensor([0.31]))
-    weights = {f"denoiser.{key}": value for key, value in denoiser.state_dict().items()}
+    model = build(config["model"], "model")
+    waken(model.network)
+    model.space.mean.fill_(0.13)
+    model.space.std.fill_(0.31)
+    weights = {f"model.{key}": value for key, value in model.state_dict().items()}
     torch.save({"config": config, "state_dict": weights}, file)
     return file
 
@@ -148,7 +149,7 @@ MISTAKES = {
     "edit=invert sampler=ddpm": "take sampler=ddim",
     "edit=interpolate count=3": "in pairs",
     "edit=anagram image=TEXT": "it takes edit.labels, no image",
-    "edit=anagram edit.labels=[1]": "names 1 classes for 2 images",
+    "edit=anagram edit.labels=[1]": "edit.labels=[1] must be two labels",
     "edit=anagram edit/view=patches edit.view.across=3": "does not divide images of 28 px",
 }
 
@@ -199,6 +200,6 @@ def test_guidance_wants_labels_everywhere(script, tmp_path):
     checkpoint = written_checkpoint(tmp_path / "unlabelled.ckpt", "network.num_classes=0")
     cfg = composed(script, f"checkpoint={checkpoint}", "guidance.scale=3", *(["edit=sdedit"] if script == "edit" else []))
     with pytest.raises(UserError, match=r"guidance.scale=3 needs labels"):
-        with_choices(load_checkpoint(checkpoint)["config"], cfg)
+        with_choices(load_checkpoint(checkpoint).config, cfg)
     with pytest.raises(UserError, match=r"guidance.scale=3.0 needs labels"):
         training_config(composed("train", "network.num_classes=0", "guidance=classifier_free"))

@@ -4,13 +4,12 @@ import pytest
 import torch
 from hydra.core.hydra_config import HydraConfig
 from matplotlib.image import imread
-from torch import nn
 
 from diffusion_lab.commands.plot import compose_schedules, main
-from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.experiments.pictures import dissolve
 from diffusion_lab.experiments.schedule_figure import schedule_figure
 from diffusion_lab.process.schedules import Cosine, Edm, Flow, SingleLevel
+from diffusion_lab.spaces.pixels import Pixels
 from tests.commands.test_command_line import one_line_error, type_command
 from tests.conftest import PROJECT
 
@@ -24,8 +23,8 @@ def _own_hydra_config(monkeypatch):
 
 
 @pytest.fixture
-def denoiser() -> Denoiser:
-    return Denoiser(nn.Identity(), Cosine(), None, None, torch.tensor([0.5]), torch.tensor([0.1]))
+def space() -> Pixels:
+    return Pixels(1, 8, 0.5, 0.1)
 
 
 def test_the_command_draws_and_says_where(tmp_path):
@@ -54,20 +53,20 @@ def test_overrides_of_the_schedule_make_one_more():
     assert set(compose_schedules(["schedule=flow"])[1]) == NAMES  # it is there already
 
 
-def test_a_constant_schedule_is_drawn_where_it_is_asked_for(denoiser):
+def test_a_constant_schedule_is_drawn_where_it_is_asked_for(space):
     config, schedules = compose_schedules(["experiment=classifier"])
     assert schedules["experiment"] == config["schedule"] == {**config["schedule"], "noise_rate": 0.0}
     pixels = torch.randint(0, 256, (1, 8, 8), dtype=torch.uint8)
-    figure = schedule_figure({"clean": SingleLevel(noise_rate=0.0), "cosine": Cosine()}, denoiser, pixels, "no noise")
+    figure = schedule_figure({"clean": SingleLevel(noise_rate=0.0), "cosine": Cosine()}, space, pixels, "no noise")
     figure.draw_without_rendering()  # its log-SNR is infinite
     signal_axis, noise_axis, _ = figure.subfigs[0].axes
     assert [set(axis.lines[0].get_ydata().tolist()) for axis in (signal_axis, noise_axis)] == [{1.0}, {0.0}]
 
 
-def test_the_figure_has_a_strip_and_a_colour_for_each(denoiser):
+def test_the_figure_has_a_strip_and_a_colour_for_each(space):
     schedules = {"edm": Edm(), "cosine": Cosine(), "flow": Flow()}
     pixels = torch.randint(0, 256, (1, 8, 8), dtype=torch.uint8)
-    figure = schedule_figure(schedules, denoiser, pixels, "noise")
+    figure = schedule_figure(schedules, space, pixels, "noise")
     above, below = figure.subfigs
     assert [text.get_text() for text in above.legends[0].get_texts()] == ["flow", "cosine", "edm"]  # by log-SNR at 1/2
     strips = [axis.get_legend() for axis in below.axes if axis.images]
@@ -79,10 +78,10 @@ def test_the_figure_has_a_strip_and_a_colour_for_each(denoiser):
     assert above.axes[1].get_title() == "noise rate (cut: edm goes on to 80)"
 
 
-def test_noisy_images_are_of_one_contrast_under_any_schedule(denoiser):
+def test_noisy_images_are_of_one_contrast_under_any_schedule(space):
     image, noise = torch.randn(2, 1, 1, 64, 64)
     for schedule in (Cosine(), Edm(), Flow()):
-        images = dissolve(denoiser, schedule, image, noise, torch.linspace(0, 1, 5))
+        images = dissolve(space, schedule, image, noise, torch.linspace(0, 1, 5))
         torch.testing.assert_close(images.std((1, 2, 3)), torch.full((5,), 0.1), atol=0.01, rtol=0)
 
 

@@ -10,10 +10,11 @@ import torch
 import yaml
 from PIL import Image
 
-from diffusion_lab.checkpoints import build_denoiser, load_checkpoint
+from diffusion_lab.checkpoints import load_checkpoint
 from diffusion_lab.commands.evaluate import evaluate_checkpoint
 from diffusion_lab.commands.sample import sample_checkpoint
 from diffusion_lab.commands.train import train
+from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.training.callbacks import EpochLine
 from tests.conftest import TINY, composed
@@ -33,7 +34,7 @@ KEYS = {
         "config_hash",
         "status",
     ),
-    *("versions", "precision", "choices"),
+    *("versions", "precision", "choices", "figures"),
 }
 
 
@@ -87,13 +88,14 @@ def test_leaves_behind_what_design_promises(finished):
 def test_checkpoints_hold_plain_values_and_the_config(finished, name):
     checkpoint = torch.load(finished.checkpoints / f"{name}.ckpt", weights_only=True)
     assert checkpoint["config"]["data"]["name"] == "mnist_5k"
-    assert build_denoiser(checkpoint).mean.shape == (1, 1, 1)
+    assert load_checkpoint(finished.checkpoints / f"{name}.ckpt").model(Denoiser).space.mean.shape == (1, 1, 1)
 
 
 def test_saved_weights_are_the_averaged_ones(finished):
     checkpoint = load_checkpoint(finished.last_checkpoint)
-    name = "denoiser.network.stem.weight"
-    assert (checkpoint["state_dict"][name] - checkpoint["current_model_state"][name]).abs().max() > 0
+    assert checkpoint.averaged
+    raw = checkpoint.state["current_model_state"]["model.network.stem.weight"]
+    assert (checkpoint.weights["network.stem.weight"] - raw).abs().max() > 0
 
 
 def test_evaluate_repeats_the_figures_from_the_checkpoint_alone(finished, tmp_path):
@@ -188,7 +190,7 @@ def test_an_interrupted_run_ends_as_an_unbroken_one(run_of, monkeypatch):
             run_of(*options, folder="broken")
     broken = Run(unbroken.folder.with_name("broken"))
     assert not broken.results()
-    assert load_checkpoint(broken.last_checkpoint)["epoch"] == 0
+    assert load_checkpoint(broken.last_checkpoint).state["epoch"] == 0
     run_of(*options, folder="broken")
     for key in (*FIGURES, "epochs", "steps"):
         assert broken.results()[key] == unbroken.results()[key], key

@@ -25,12 +25,14 @@ class Means(nn.Module):
         return torch.stack([values.mean(1), values.std(1)], 1)
 
 
-def scoring_of(denoiser: Denoiser, pixels: Tensor, labels: Tensor | None = None, cache_dir="", **changes) -> Scoring:
+def scoring_of(
+    denoiser: Denoiser, pixels: Tensor, labels: Tensor | None = None, cache_dir="", classes: int = 0, **changes
+) -> Scoring:
     """A scoring of `denoiser` on held-out uint8 pixels (N, C, H, W), in batches of 16; one more image is to train on."""
     count = len(pixels)
     images = np.concatenate([pixels.permute(0, 2, 3, 1).numpy(), np.zeros_like(pixels[:1].permute(0, 2, 3, 1).numpy())])
     labels = np.append(np.full(count, -1) if labels is None else labels.numpy(), -1)
-    names = [str(name) for name in range(labels.max() + 1)]
+    names = [str(name) for name in range(classes)]
     decoded = Decoded(images, labels, np.array([count]), np.arange(count), names, f"{count}-images")
     settings = {"protocol": "standard", "samples": 40, "batch_size": 16, "seed": 0, "cache_dir": cache_dir, **changes}
     guided = settings.pop("guided", denoiser)

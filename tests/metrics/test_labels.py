@@ -48,7 +48,7 @@ def test_drawn_and_real_images_are_read(monkeypatch):
     monkeypatch.setattr(labels, "load_checkpoint", lambda file, trusted: Opened())
     denoiser = ideal_denoiser(GaussianNetwork(0.3, 1e-4), Cosine(0.99999))
     wrong = torch.tensor([3, 1, 4, 1, 5, 3])  # the last is a 9
-    found = measure_labels(scoring_of(denoiser, PIXELS, wrong, samples=12, batch_size=5), "file")
+    found = measure_labels(scoring_of(denoiser, PIXELS, wrong, classes=10, samples=12, batch_size=5), "file")
     assert found["real_label_accuracy"] == pytest.approx(5 / 6)
     assert found["label_accuracy"] == pytest.approx(2 / 6)
     assert measure_labels(None, None) == {}
@@ -56,6 +56,6 @@ def test_drawn_and_real_images_are_read(monkeypatch):
 
 def test_a_classifier_of_other_classes_is_refused(monkeypatch):
     monkeypatch.setattr(labels, "load_checkpoint", lambda file, trusted: Opened())
-    scoring = scoring_of(ideal_denoiser(GaussianNetwork(0.0, 1.0), Cosine()), PIXELS, CLASSES % 5)
+    scoring = scoring_of(ideal_denoiser(GaussianNetwork(0.0, 1.0), Cosine()), PIXELS, CLASSES % 5, classes=5)
     with pytest.raises(UserError, match="knows 10 classes, the data set has 5"):
         measure_labels(scoring, "file")

@@ -8,6 +8,8 @@ from diffusion_lab.metrics.quality import fid, measure_fid
 from diffusion_lab.metrics.scoring import figures_of, measure, measures
 from diffusion_lab.process.schedules import Cosine
 from diffusion_lab.sampling.constraints import UpTo
+from diffusion_lab.sampling.draw import draw
+from diffusion_lab.sampling.samplers import ddim
 from tests.metrics.scorings import Means, scoring_of
 from tests.sampling.ideal import GaussianNetwork, ideal_denoiser
 
@@ -30,7 +32,8 @@ def denoiser():
 
 def test_a_metric_of_ones_own_is_a_function_and_a_declaration(tmp_path):
     results = measure(scoring_of(denoiser(), pixels(), cache_dir=tmp_path), {"mine": contrast})
-    assert results["contrast"] == approx(25.5, rel=0.1)
+    drawn = torch.cat(list(draw(denoiser(), ddim, 40, seed=0, batch_size=40)))
+    assert results["contrast"] == approx(255 * drawn.std().item(), rel=0.01)
     assert results["figures"] == {"contrast": {**CONTRAST.plain()}}
     assert (results["samples"], results["network_calls"], results["real_images"]) == (40, 20, 50)
     assert "feature_extractor" not in results  # no features were asked for
