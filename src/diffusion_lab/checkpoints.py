@@ -89,6 +89,8 @@ def load_checkpoint(path: str | Path, trusted: Sequence[str] | None = ()) -> Che
     """
     state = older_checkpoints.converted(_read(Path(path)))
     config = state["config"]
+    if not isinstance(config.get("model"), dict):
+        raise UserError(f"checkpoint={path} is of an older diffusion-lab, whose config names no model: train it again")
     if trusted is not None:
         refuse_strangers(config, path, trusted)
     weights = {key.removeprefix("model."): value for key, value in state["state_dict"].items() if key.startswith("model.")}

@@ -104,9 +104,7 @@ def test_checkpoints_of_the_other_kind_get_one_line(finished, tmp_path):
     with pytest.raises(UserError, match=r"is of a NoisyClassifier; give that of a Denoiser, which train\.py leaves"):
         load_checkpoint(finished.last_checkpoint).model(Denoiser)
     denoiser = written_checkpoint(tmp_path / "denoiser.ckpt")
-    with pytest.raises(
-        UserError, match=r"is of a NetworkDenoiser; give that of a NoisyClassifier, which train\.py experiment="
-    ):
+    with pytest.raises(UserError, match="is of a NetworkDenoiser; give that of a NoisyClassifier, which train"):
         load_checkpoint(denoiser).model(NoisyClassifier)
 
 

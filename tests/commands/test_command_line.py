@@ -8,14 +8,18 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
 
+from diffusion_lab.commands.evaluate import evaluate_checkpoint
+from diffusion_lab.commands.sample import sample_checkpoint
+from diffusion_lab.commands.train import train
 from diffusion_lab.experiments.runs import Run
-from tests.conftest import PROJECT, TINY
+from tests.conftest import PROJECT, TINY, composed
 from tests.experiments.wandb_file import history
 
 
@@ -119,17 +123,30 @@ def _curves(file: Path) -> dict[str, list]:
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) else "",
 )
-def test_mistakes_get_one_line_and_leave_nothing(tmp_path, arguments, message):
+def test_mistakes_get_one_line_and_leave_nothing(tmp_path, arguments, message, monkeypatch, capsys):
     (tmp_path / "no_images").mkdir()
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken/empty.jpg").write_bytes(b"")
     Image.new("RGB", (64, 64)).save(tmp_path / "broken/whole.png")
-    began = time.perf_counter()
-    result = type_command(tmp_path, "train", *arguments)
-    seconds = time.perf_counter() - began
-    assert message in one_line_error(result)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as stopped:
+        train(composed("train", *arguments), str(tmp_path / "outputs/name/run"), is_multirun=False)
+    assert stopped.value.code == 1
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert said[0].startswith("error: ")
+    assert message in said[0]
     assert not (tmp_path / "outputs").exists()
-    assert seconds < 5
+
+
+def test_a_mistake_is_found_before_torch_is_imported(tmp_path):
+    """Which takes seconds: a mistake is answered in one line and at once."""
+    code = "import atexit, runpy, sys; atexit.register(lambda: print('torch' in sys.modules)); "
+    code += f"sys.argv = ['train.py', 'epochs=0']; runpy.run_path({str(PROJECT / 'src/train.py')!r}, run_name='__main__')"
+    result = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert "epochs=0 must be a whole number, at least 1" in one_line_error(result)
+    assert result.stdout.strip() == "False"
+    assert not (tmp_path / "outputs").exists()
 
 
 @pytest.mark.parametrize(("word", "help_"), [("loss=nonsense", "mae"), ("epoch=3", "Could not override 'epoch'")])
@@ -157,8 +174,7 @@ def bad_checkpoints(tmp_path) -> Path:
     torch.save({"config": {"network": {}, "target": {}}, "state_dict": {}}, tmp_path / "older.ckpt")
     targets = {"network": "os.mkdir", "schedule": "diffusion_lab.experiments.runs.os.mkdir"}
     for name, target in targets.items():
-        config = {group: {} for group in ("network", "schedule", "target", "level", "data", "sampler", "metrics")}
-        config[name] = {"_target_": target, "path": "sprung"}
+        config = {"model": {name: {"_target_": target, "path": "sprung"}}}
         torch.save({"config": config, "state_dict": {}}, tmp_path / f"target_{name}.ckpt")
     return tmp_path
 
@@ -173,15 +189,26 @@ def bad_checkpoints(tmp_path) -> Path:
         ("trap", "pickled code, which is never run"),
         ("old_trap", "pickled code, which is never run"),
         ("older", "is of an older diffusion-lab"),
-        ("target_network", "names os.mkdir; if you trust it"),
+        ("target_network", "names os.mkdir at model.network._target_; if you trust it"),
         ("target_schedule", "names diffusion_lab.experiments.runs.os.mkdir"),
     ],
 )
-def test_bad_checkpoints_get_one_line_and_run_nothing(bad_checkpoints, name, message):
-    script = "evaluate" if name in ("missing", "trap", "target_network") else "sample"
-    assert message in one_line_error(type_command(bad_checkpoints, script, f"checkpoint={name}.ckpt"))
-    assert not (bad_checkpoints / "sprung").exists()
-    assert not (bad_checkpoints / "outputs").exists()
+def test_bad_checkpoints_get_one_line_and_run_nothing(bad_checkpoints, name, message, monkeypatch, capsys):
+    monkeypatch.chdir(bad_checkpoints)
+    for script, work in (("sample", sample_checkpoint), ("evaluate", partial(evaluate_checkpoint, is_multirun=False))):
+        with pytest.raises(SystemExit) as stopped:
+            work(composed(script, f"checkpoint={name}.ckpt"), str(bad_checkpoints / "outputs/name/run"))
+        assert stopped.value.code == 1
+        said = capsys.readouterr().err.splitlines()
+        assert len(said) == 1
+        assert said[0].startswith("error: ")
+        assert message in said[0]
+        assert not (bad_checkpoints / "sprung").exists()
+        assert not (bad_checkpoints / "outputs").exists()
+
+
+def test_a_bad_checkpoint_ends_a_command_with_one_line(bad_checkpoints):
+    assert "is damaged" in one_line_error(type_command(bad_checkpoints, "sample", "checkpoint=text.ckpt"))
 
 
 def test_help_and_config_need_no_torch(tmp_path):

@@ -143,7 +143,7 @@ MISTAKES = {
     "guidance.interval=[2,1]": "two noise levels",
     "guidance.rescale=2": "from 0 to 1",
     "guidance=classifier": "guidance.checkpoint=FILE is missing",
-    "guidance=classifier guidance.checkpoint=CHECKPOINT": "denoiser",
+    "guidance=classifier guidance.checkpoint=CHECKPOINT": "give that of a NoisyClassifier",
     "edit=inpaint edit.box=[0,0,40,4]": "whole pixels within 28 x 28",
     "edit=superres edit.factor=3": "must be at least 2 and divide",
     "edit=invert sampler=ddpm": "take sampler=ddim",

@@ -84,7 +84,7 @@ def test_preset_goes_with_another_sampler(preset, sampler, tmp_path):
         (["sampler=unipc", "sampler/times=karras"], "sampler/times does not go with"),
         (
             ["task=classifier", "objective=kid"],
-            "task=classifier needs objective=cross_entropy and monitor=val/cross_entropy",
+            "task=classifier needs objective=cross_entropy",
         ),
         (["network=classifier"], "network=classifier and objective=cross_entropy want task=classifier"),
         (["experiment=noisy_classifier", "network=unet"], "network=unet gives images"),

@@ -11,6 +11,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from diffusion_lab.errors import user_error_in
+from diffusion_lab.figures import declared
 
 
 def exit_on_user_error(function: Callable, *arguments):
@@ -41,34 +42,12 @@ def calls_progress(denoiser, total: int | None, doing: str) -> Iterator[None]:
 
 
 def print_figures(results: dict, title: str) -> None:
-    """The figures of one evaluation as a small table, with what they depend on beneath."""
+    """The figures of results as a small table, with what they depend on beneath."""
     table = Table(title=title, caption=_dependence(results), title_justify="left", caption_justify="left")
-    for column in ("KID", "FID", "noise_loss", "image_loss"):
-        table.add_column(column, justify="right")
-    bits = "bits_per_dimension" in results
-    if bits:
-        table.add_column("bits/dim", justify="right")
-    kid = f"{results['kid']:.5f} ± {results['kid_std']:.5f}"
-    row = [kid, f"{results['fid']:.2f}", f"{results['noise_loss']:.4f}", f"{results['image_loss']:.4f}"]
-    if bits:
-        row.append(f"{results['bits_per_dimension']:.3f} ± {results['bits_per_dimension_error']:.3f}")
-    if "label_accuracy" in results:
-        table.add_column("read as asked (real images)", justify="right")
-        row.append(f"{results['label_accuracy']:.1%} ({results['real_label_accuracy']:.1%})")
-    table.add_row(*row)
-    Console().print(table)
-
-
-def print_accuracy(results: dict, title: str) -> None:
-    """The figures of a classifier as a small table, with what they depend on beneath."""
-    times = list(results["accuracy_by_time"].items())[::2]
-    times_of = "each at a time of its own, or all at one"
-    said = f"of {results['real_images']} held-out images, {times_of}; {results['weights']} weights"
-    table = Table(title=title, caption=said, title_justify="left", caption_justify="left")
-    for column in ("cross_entropy", "accuracy", *(f"at {time}" for time, _ in times)):
-        table.add_column(column, justify="right")
-    shares = (results["accuracy"], *dict(times).values())
-    table.add_row(f"{results['cross_entropy']:.4f}", *(f"{share:.3f}" for share in shares))
+    figures = declared(results).values()
+    for figure in figures:
+        table.add_column(figure.title, justify="right")
+    table.add_row(*(figure.text_in(results) for figure in figures))
     Console().print(table)
 
 
@@ -89,8 +68,14 @@ def short(path: Path) -> str:
 
 
 def _dependence(results: dict) -> str:
+    weights = f"{results['weights']} weights"
+    if "samples" not in results:
+        return f"of {results['real_images']} held-out images; {weights}"
+    drawn = f"{results['samples']} generated against {results['real_images']} held-out images, "
+    drawn += f"{results['network_calls']} network calls each"
+    if "feature_extractor" not in results:
+        return f"{drawn}; {weights}"
     return (
-        f"{results['samples']} generated against {results['real_images']} held-out images, "
-        f"{results['network_calls']} network calls each; features of {results['feature_extractor']} at "
-        f"{results['extractor_resolution']} px, protocol {results['protocol']}; {results['weights']} weights"
+        f"{drawn}; features of {results['feature_extractor']} at {results['extractor_resolution']} px, "
+        f"protocol {results['protocol']}; {weights}"
     )
