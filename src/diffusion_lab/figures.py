@@ -46,7 +46,7 @@ class Figure:
         """A value with the digits that make sense of it; a dash where there is none."""
         if value != value:
             return "–"
-        return f"{100 * value:.{self.digits}f} %" if self.unit == "%" else f"{value:.{self.digits}f}"
+        return f"{value:.{self.digits}%}" if self.unit == "%" else f"{value:.{self.digits}f}"
 
     def text_in(self, results: dict) -> str:
         """Its value in results.json, with its error where it has one."""

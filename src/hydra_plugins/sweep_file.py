@@ -18,7 +18,7 @@ log = logging.getLogger("diffusion_lab.sweep")
 
 
 class SweepFile(Sweeper):
-    """Runs the jobs that W&B's own search engine proposes for a sweep file, through Hydra's launchers.
+    """Runs the jobs of a sweep file through Hydra's launchers.
 
     Args:
         file: a W&B sweep file; overrides typed beside it replace its parameters.

@@ -132,7 +132,7 @@ def test_mistakes_get_one_line_and_leave_nothing(tmp_path, arguments, message, m
     with pytest.raises(SystemExit) as stopped:
         train(composed("train", *arguments), str(tmp_path / "outputs/name/run"), is_multirun=False)
     assert stopped.value.code == 1
-    said = capsys.readouterr().err.splitlines()
+    said = [line for line in capsys.readouterr().err.splitlines() if line]
     assert len(said) == 1
     assert said[0].startswith("error: ")
     assert message in said[0]
@@ -199,7 +199,7 @@ def test_bad_checkpoints_get_one_line_and_run_nothing(bad_checkpoints, name, mes
         with pytest.raises(SystemExit) as stopped:
             work(composed(script, f"checkpoint={name}.ckpt"), str(bad_checkpoints / "outputs/name/run"))
         assert stopped.value.code == 1
-        said = capsys.readouterr().err.splitlines()
+        said = [line for line in capsys.readouterr().err.splitlines() if line]
         assert len(said) == 1
         assert said[0].startswith("error: ")
         assert message in said[0]

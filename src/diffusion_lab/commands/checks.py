@@ -7,6 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from diffusion_lab.errors import UserError
+from diffusion_lab.figures import FIGURES
 
 AT_LEAST = {
     "epochs": 1,
@@ -37,7 +38,6 @@ CHOICES = {
     "compile": ("auto", True, False),
     "sampler.variance": ("small", "large", "learned"),
     "sampler.order": (1, 2, 3),
-    "objective": ("kid", "fid", "noise_loss", "image_loss", "cross_entropy"),
 }
 
 
@@ -54,6 +54,7 @@ def check(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, key)
         if value is not None and value not in choices:
             raise UserError(f"{key}={value} must be one of {', '.join(map(str, choices))}")
+    _check_objective(cfg)
     if OmegaConf.is_missing(cfg, "checkpoint"):
         raise UserError("checkpoint=FILE is missing; a run's are in outputs/<name>/<run>/checkpoints/")
     _check_together(cfg)
@@ -69,6 +70,14 @@ def check(cfg: DictConfig) -> None:
     root = OmegaConf.select(cfg, "data.root")
     if root is not None and not Path(root).expanduser().is_dir():
         raise UserError(f"data.root={root} is not a folder")
+
+
+def _check_objective(cfg: DictConfig) -> None:
+    """Raise UserError for an objective that nothing measures; metrics of one's own may measure anything."""
+    own = {"errors", "bits", "labels", "kid", "fid"}
+    others = set(OmegaConf.select(cfg, "metrics.figures") or ()) - own
+    if cfg.get("objective", "kid") not in FIGURES and not others:
+        raise UserError(f"objective={cfg.objective} must be one of {', '.join(FIGURES)}")
 
 
 def _check_together(cfg: DictConfig) -> None:

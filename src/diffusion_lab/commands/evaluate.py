@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +12,7 @@ from diffusion_lab.commands.checks import check
 from diffusion_lab.commands.choices import with_choices
 from diffusion_lab.commands.console import calls_progress, print_figures, short
 from diffusion_lab.commands.data import decode_source, open_source
-from diffusion_lab.commands.job import alone, attempt
+from diffusion_lab.commands.job import alone, attempt, to_minimise
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.parts import build
 
@@ -32,7 +31,7 @@ def evaluate_checkpoint(cfg: DictConfig, folder: str, is_multirun: bool) -> floa
         print_figures(results, str(cfg.checkpoint))
         print(f"run folder   {short(run.folder)}")
         print(f"sample grid  {short(run.final_grid)}")
-    return results[cfg.objective] if results else math.inf
+    return to_minimise(results, cfg.objective)
 
 
 def _evaluate(cfg: DictConfig, run: Run) -> dict:

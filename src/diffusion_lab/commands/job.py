@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -11,8 +12,9 @@ from omegaconf import DictConfig
 
 from diffusion_lab.commands.checks import plain
 from diffusion_lab.commands.console import exit_on_user_error
-from diffusion_lab.errors import user_error_in
+from diffusion_lab.errors import UserError, user_error_in
 from diffusion_lab.experiments.runs import Run, config_hash
+from diffusion_lab.figures import declared
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +32,7 @@ def attempt(work: Callable[[DictConfig, Run], dict], cfg: DictConfig, run: Run, 
             run.remove_if_empty()
     try:
         results = work(cfg, run)
-        log.info("%s: %s %.4g", run.folder.name, cfg.objective, results[cfg.objective])
+        log.info("%s: %s %.4g", run.folder.name, cfg.objective, results.get(cfg.objective, math.nan))
         return results
     except Exception as error:
         mistake = user_error_in(error)
@@ -42,6 +44,16 @@ def attempt(work: Callable[[DictConfig, Run], dict], cfg: DictConfig, run: Run, 
         run.begin(config)  # sets aside a finished run of another configuration, which a failure must not overwrite
         run.fail(reason, config)
         return None
+
+
+def to_minimise(results: dict | None, objective: str) -> float:
+    """What Hydra's sweepers minimise: the objective's figure, or less it where more is better; infinity for a failure."""
+    if not results:
+        return math.inf
+    figure = declared(results).get(objective)
+    if figure is None:
+        raise UserError(f"objective={objective} was not measured; this run has {', '.join(declared(results))}")
+    return results[objective] if figure.less_is_better else -results[objective]
 
 
 @dataclass

@@ -6,15 +6,18 @@ from pathlib import Path
 from diffusion_lab.commands.console import exit_on_user_error, short
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.runs import Run
+from diffusion_lab.figures import FIGURES, declared
 
-OBJECTIVES = ("kid", "fid", "noise_loss", "image_loss", "cross_entropy")
+RANKED = [key for key, figure in FIGURES.items() if figure.ranked]
 
 
 def main(arguments: list[str]) -> None:
     """Parse `DIR [objective=kid]` and write the report."""
     parser = argparse.ArgumentParser(prog="report.py", description="Put all runs under a folder side by side.")
     parser.add_argument("folder", metavar="DIR", help="a folder with runs in it, such as outputs/quick")
-    parser.add_argument("overrides", nargs="*", metavar="objective=kid", help=f"rank by one of {', '.join(OBJECTIVES)}")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="objective=kid", help=f"rank by one of {', '.join(RANKED)}, or a figure of yours"
+    )
     options = parser.parse_args(arguments)
     exit_on_user_error(report_folder, options.folder, options.overrides)
 
@@ -34,6 +37,9 @@ def report_folder(folder: str, overrides: list[str]) -> None:
     runs = find_runs(Path(folder))
     if not runs:
         raise UserError(f"{folder} holds no runs (looked for results.json and config.yaml, also in subfolders)")
+    known = {key for run in runs for key in declared(run.results())}
+    if objective not in known and objective not in FIGURES:
+        raise UserError(f"objective={objective} must be one of {', '.join(sorted(known) or RANKED)}")
     write(runs, Path(folder), objective)
 
 
@@ -51,8 +57,5 @@ def _objective(overrides: list[str]) -> str:
     given = dict(override.partition("=")[::2] for override in overrides)
     unknown = [key for key in given if key != "objective"]
     if unknown:
-        raise UserError(f"{unknown[0]} is not an option of report.py; there is objective={'|'.join(OBJECTIVES)}")
-    objective = given.get("objective", "kid")
-    if objective not in OBJECTIVES:
-        raise UserError(f"objective={objective} must be one of {', '.join(OBJECTIVES)}")
-    return objective
+        raise UserError(f"{unknown[0]} is not an option of report.py; there is objective={'|'.join(RANKED)}")
+    return given.get("objective", "kid")

@@ -10,6 +10,7 @@ from diffusion_lab.errors import UserError
 from diffusion_lab.experiments import sweeps
 
 PROJECT = Path(__file__).parents[3]
+PROGRAMS = ("train.py", "evaluate.py")
 
 
 def main(arguments: list[str]) -> None:
@@ -35,9 +36,9 @@ def command_line(file: str, overrides: list[str], dry_run: bool) -> tuple[Path, 
         UserError: the file is no sweep file, or its program is not there.
     """
     sweep = sweeps.load(file)
-    program = PROJECT / sweep["program"]
-    if not program.is_file():
-        raise UserError(f"{file}: program {sweep['program']} is not a file below {PROJECT}")
+    program = PROJECT / "src" / Path(str(sweep["program"])).name
+    if program.name not in PROGRAMS or (PROJECT / str(sweep["program"])).resolve() != program.resolve():
+        raise UserError(f"{file}: program {sweep['program']} must be src/train.py or src/evaluate.py: nothing else is run")
     parameters = sweep["parameters"]
     arguments = [
         "-m",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +11,7 @@ from omegaconf import DictConfig
 from diffusion_lab.commands.checks import check, check_labels, plain
 from diffusion_lab.commands.console import command, print_figures, short
 from diffusion_lab.commands.data import decode_source, open_source
-from diffusion_lab.commands.job import alone, attempt
+from diffusion_lab.commands.job import alone, attempt, to_minimise
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.parts import build
 
@@ -31,7 +30,7 @@ def train(cfg: DictConfig, folder: str, is_multirun: bool) -> float:
     results = attempt(_train, cfg, run, is_multirun)
     if not is_multirun:
         _print_end(run, results, cfg)
-    return results[cfg.objective] if results else math.inf
+    return to_minimise(results, cfg.objective)
 
 
 def _train(cfg: DictConfig, run: Run) -> dict:

@@ -10,9 +10,11 @@ import wandb
 import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
 
+from diffusion_lab.figures import FIGURES, IMAGE_LOSS, NOISE_LOSS
+
+DRAWN = [figure for figure in FIGURES.values() if figure.curve and "samples" in figure.depends_on]
 LOSSES = {
-    "val/image_loss": "Held-out image_loss",
-    "val/noise_loss": "Held-out noise_loss",
+    **{f"val/{figure.key}": f"Held-out {figure.label}" for figure in (IMAGE_LOSS, NOISE_LOSS)},
     "train/loss_epoch": "Training loss",
 }
 GROUPINGS = ("loss", "target", "schedule")
@@ -80,7 +82,8 @@ def save(entity: str | None, project: str, name: str | None) -> dict[str, str]:
 def sections() -> list[Section]:
     """The panels, made anew at each call, for each has an id of its own."""
     losses = [_loss_curve(curve, choice) for curve in LOSSES for choice in GROUPINGS]
-    quality = [_curve("val/kid", "KID"), _curve("val/fid", "FID"), _bars("kid", "KID"), _bars("fid", "FID")]
+    quality = [_curve(f"val/{figure.key}", figure.label) for figure in DRAWN]
+    quality += [_bars(figure.key, figure.label) for figure in DRAWN]
     return [
         Section(
             "Loss curves",

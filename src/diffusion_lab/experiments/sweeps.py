@@ -1,22 +1,20 @@
-"""W&B sweep files: read, checked, overridden, and turned into jobs by W&B's own search engine (the library `sweeps`).
+"""W&B sweep files: read, checked, overridden, and turned into jobs.
 
 A job is a dict of override keys to values. The same file gives the same jobs each time it is run here, so that a sweep
 which was killed finds its finished jobs again.
 """
 
-import random
 import re
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from diffusion_lab.errors import UserError
 
 MOST_JOBS = 100_000  # of a grid
+METHODS = ("grid", "random", "bayes")
 
 
 def load(file: str | Path) -> dict:
@@ -36,19 +34,33 @@ def load(file: str | Path) -> dict:
     for key in ("program", "method", "parameters"):
         if key not in sweep:
             raise UserError(f"{file} has no `{key}`, which a W&B sweep file needs")
-    try:
-        violations = _engine().config.cfg.schema_violations_from_proposed_config(sweep)
-        if not violations:
-            next_jobs({**sweep, "run_cap": 1}, [], 1)
-    except ValueError as error:
-        violations = [str(error)]
-    if violations:
-        raise UserError(f"{file} is not a W&B sweep file: {violations[0]}")
+    _check(sweep, file)
     if sweep["method"] != "grid" and not sweep.get("run_cap"):
         raise UserError(f"{file}: method {sweep['method']} has no end of its own; give run_cap: 20, say")
     if "early_terminate" in sweep:
-        raise UserError(f"{file}: early_terminate works with `wandb agent` alone; here each job runs to its end, remove it")
+        raise UserError(f"{file}: early_terminate works with `wandb agent` alone; here each job runs to its end: remove it")
     return sweep
+
+
+def _check(sweep: dict, file: str | Path) -> None:
+    """Raise UserError for what W&B would refuse too."""
+    from diffusion_lab.experiments.search import check
+
+    if sweep["method"] not in METHODS:
+        raise UserError(f"{file}: method {sweep['method']!r} is not one of {', '.join(METHODS)}")
+    if not isinstance(sweep["parameters"], dict) or not sweep["parameters"]:
+        raise UserError(f"{file}: parameters must name at least one")
+    metric = sweep.get("metric") or {}
+    if not isinstance(metric, dict) or metric.get("goal", "minimize") not in ("minimize", "maximize"):
+        raise UserError(f"{file}: metric must have a name, and a goal that is minimize or maximize")
+    if "run_cap" in sweep and not (isinstance(sweep["run_cap"], int) and sweep["run_cap"] > 0):
+        raise UserError(f"{file}: run_cap: {sweep['run_cap']} must be a whole number above 0")
+    if sweep["method"] == "bayes" and "name" not in metric:
+        raise UserError(f"{file}: method bayes needs a metric, such as metric: {{name: kid, goal: minimize}}")
+    try:
+        check(sweep["parameters"], sweep["method"])
+    except ValueError as error:
+        raise UserError(f"{file}: {error}") from error
 
 
 def with_overrides(sweep: dict, overrides: list[str]) -> dict:
@@ -82,31 +94,21 @@ def known_jobs(sweep: dict, figure: Callable[[dict], float | None]) -> list[dict
     return [job for job, _ in done]
 
 
-def next_jobs(sweep: dict, done: list[tuple[dict, float]], count: int) -> list[dict]:
-    """Up to `count` more jobs after those `done` with their figures; in a grid the seed changes last.
+def next_jobs(sweep: dict, done: list[tuple[dict, float | None]], count: int) -> list[dict]:
+    """Up to `count` more jobs after those `done` with their figures; in a grid the seed changes last."""
+    from diffusion_lab.experiments.search import grid, propose
 
-    The engine draws from global generators: seeded here, so that the same history gives the same jobs.
-    """
-    engine, metric = _engine(), sweep.get("metric", {}).get("name", "kid")
     count = min(count, sweep.get("run_cap", MOST_JOBS) - len(done))
     if count <= 0:
         return []
-    history = [
-        engine.SweepRun(
-            state="finished" if np.isfinite(value) else "failed",
-            config={key: {"value": level} for key, level in job.items()},
-            summary_metrics={metric: value} if np.isfinite(value) else {},
-        )
-        for job, value in done
-        if value is not None
-    ]
-    random.seed(len(done))
-    np.random.seed(len(done))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about the absence of a metric in the first run, and of scikit-learn's solver
-        proposed = engine.next_runs(sweep, history, validate=True, n=count)
-    jobs = [{key: level["value"] for key, level in run.config.items()} for run in proposed if run is not None]
-    return sorted(jobs, key=lambda job: job.get("seed", 0)) if sweep["method"] == "grid" else jobs
+    if sweep["method"] == "grid":
+        return grid(sweep["parameters"])[len(done) : len(done) + count]
+    goal = sweep.get("metric", {}).get("goal", "minimize")
+    jobs = []
+    while len(jobs) < count:  # one by one, each by the number of those before it
+        before = [*done, *((job, None) for job in jobs)]
+        jobs += propose(sweep["parameters"], sweep["method"], goal, before, 1)
+    return jobs
 
 
 def as_overrides(job: dict) -> list[str]:
@@ -129,19 +131,3 @@ def hydra_text(value) -> str:
     if isinstance(value, int | float) or re.fullmatch(r"[\w./+:-]+", value):
         return str(value)
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
-
-
-def _engine():
-    """W&B's search engine.
-
-    Raises:
-        UserError: it is not installed, because it wants numpy 1.26 and so Python 3.11 or 3.12.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its pydantic models are in an older dialect
-        try:
-            import sweeps
-            import sweeps.config.cfg
-        except ImportError as error:
-            raise UserError("sweep files need the library sweeps, which there is for Python 3.11 and 3.12 alone") from error
-    return sweeps

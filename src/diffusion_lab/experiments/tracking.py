@@ -10,6 +10,7 @@ from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from PIL import Image
 
 from diffusion_lab.experiments.runs import Run, ends_epoch
+from diffusion_lab.figures import FIGURES, declared
 
 TAGS = ("task", "data", "network", "schedule", "target", "loss")
 
@@ -119,13 +120,15 @@ def log_summary(loggers: list[Logger], run: Run, results: dict, step: int) -> No
 
 
 def best_of_curves(run: Run) -> dict[str, float]:
-    """The best value that each held-out curve of metrics.csv reached, as `best/<curve>`: the lowest, but of accuracy."""
-    values = {}
+    """The best value that each figure reached which is also a curve of metrics.csv, as `best/val/<key>`."""
+    figures = {**FIGURES, **declared(run.results())}
+    best = {}
     for row in run.curves():
-        for curve in row:
-            if curve.startswith("val/") and not curve.endswith("_std"):
-                values.setdefault(f"best/{curve}", []).append(row[curve])
-    return {curve: (max if curve.endswith("accuracy") else min)(reached) for curve, reached in values.items()}
+        for key, figure in figures.items():
+            if (curve := f"val/{key}") in row:
+                better = min if figure.less_is_better else max
+                best[f"best/{curve}"] = better(row[curve], best.get(f"best/{curve}", row[curve]))
+    return best
 
 
 def close(loggers: list[Logger], failed: bool = False) -> None:

@@ -7,30 +7,11 @@ from pathlib import Path
 import pandas as pd
 
 from diffusion_lab.experiments.runs import NOT_PART_OF_THE_EXPERIMENT, Run
+from diffusion_lab.figures import DRAWN, FIGURES, Figure, declared
 
-METRICS = ("kid", "fid", "noise_loss", "image_loss")  # less is better in all
-OF_CLASSIFIERS = ("cross_entropy", "accuracy")  # these are ranked by the first
-MEASURED_ON = (  # figures in which one of these differs are never ranked together
-    "data",
-    "image_size",
-    "real_images",
-    "samples",
-    "network_calls",
-    "feature_extractor",
-    "extractor_resolution",
-    "protocol",
-)
-BESIDE = ("train_seconds", "parameters", "epochs", "steps", "label_accuracy")  # shown with the figures, not ranked by
-IGNORED = (
-    "model",
-    "task",
-    "criterion",
-    "seed",
-    "checkpoint_sha256",
-    "data.root",
-    "data.source.root",
-    "choices",
-)  # are no factors
+BESIDE = ("train_seconds", "parameters", "epochs", "steps")  # shown with the figures, not ranked by
+MADE_OF_OTHERS = ("model", "task", "criterion")  # parts of a config that repeat its choices
+IGNORED = (*MADE_OF_OTHERS, "seed", "checkpoint_sha256", "data.root", "data.source.root", "choices")  # are no factors
 
 
 @dataclass(frozen=True)
@@ -38,8 +19,9 @@ class Collection:
     """Runs side by side.
 
     Attributes:
-        runs: one row a run, indexed by its folder: `status`, `error`, `seed`, each factor, METRICS, OF_CLASSIFIERS,
-            MEASURED_ON, BESIDE.
+        runs: one row a run, indexed by its folder: `status`, `error`, `seed`, each factor, each of `figures` and of
+            what they depend on, BESIDE.
+        figures: what was measured, by key, in the order of tables.
         factors: the columns that say in what the runs differ, besides the seed.
         choices: what they share, choice by choice.
         changed_together: factor to the settings that never changed without it.
@@ -48,6 +30,7 @@ class Collection:
     """
 
     runs: pd.DataFrame
+    figures: dict[str, Figure]
     factors: list[str]
     choices: dict[str, str]
     changed_together: dict[str, list[str]]
@@ -58,10 +41,24 @@ class Collection:
     def finished(self) -> pd.DataFrame:
         return self.runs[self.runs["status"] == "finished"]
 
+    @property
+    def measured_on(self) -> list[str]:
+        """What the figures depend on: where one of these differs, they are never ranked together."""
+        return measured_on(self.figures)
 
-def metrics_of(objective: str) -> tuple[str, ...]:
-    """The figures of the runs that have this one."""
-    return OF_CLASSIFIERS if objective in OF_CLASSIFIERS else METRICS
+    @property
+    def beside(self) -> list[str]:
+        """Columns that are shown with the figures, not ranked by."""
+        return [*BESIDE, *(key for key, figure in self.figures.items() if not figure.ranked)]
+
+    def figure(self, key: str) -> Figure:
+        """What `key` stands for, also where no run has it."""
+        return self.figures.get(key) or FIGURES.get(key) or Figure(key, key)
+
+
+def measured_on(figures: dict[str, Figure]) -> list[str]:
+    """All that some figures depend on."""
+    return list(dict.fromkeys([*DRAWN, *(key for figure in figures.values() for key in figure.depends_on)]))
 
 
 def find_runs(folder: Path) -> list[Run]:
@@ -73,16 +70,20 @@ def collect(runs: Iterable[Run]) -> Collection:
     """Read results.json and config.yaml of each run."""
     runs = list(runs)
     current = [run for run in runs if "~" not in run.folder.name]
-    kept = _without_repeats(current)
+    found = {key: figure for run in current for key, figure in declared(run.results()).items()}
+    known = [*(key for key in FIGURES if key in found), *(key for key in found if key not in FIGURES)]
+    figures = {key: found[key] for key in known}
+    kept = _without_repeats(current, measured_on(figures))
     flat = {run: _flat(run.config()) for run in kept}
     words = {run: run.results().get("choices") or run.config().get("choices") or {} for run in kept}
     settings = pd.DataFrame([{**words[run], **_without_words(flat[run], words[run])} for run in kept], dtype=object)
     factors, together = _factors(settings)
-    table = pd.DataFrame([_row(run, flat[run]) for run in kept], index=[str(run.folder) for run in kept])
+    table = pd.DataFrame([_row(run, flat[run], figures) for run in kept], index=[str(run.folder) for run in kept])
     for factor in factors:
         table[_name(factor)] = [_value(factor, value) for value in settings[factor]]
     return Collection(
         runs=table,
+        figures=figures,
         factors=[_name(factor) for factor in factors],
         choices={group: str(settings[group].iloc[0]) for group in _groups(words) if settings[group].map(str).nunique() == 1},
         changed_together={_name(factor): _parts(keys) for factor, keys in together.items()},
@@ -91,17 +92,17 @@ def collect(runs: Iterable[Run]) -> Collection:
     )
 
 
-def _without_repeats(runs: list[Run]) -> list[Run]:
+def _without_repeats(runs: list[Run], measured_on: list[str]) -> list[Run]:
     """One of the finished runs of each configuration, whatever they were typed as and are called; and all other runs."""
     first = {}
     for run in runs:
         results = run.results()
-        same = (results["config_hash"], *(str(results.get(key)) for key in MEASURED_ON)) if run.finished() else run.folder
+        same = (results["config_hash"], *(str(results.get(key)) for key in measured_on)) if run.finished() else run.folder
         first.setdefault(same, run)
     return list(first.values())
 
 
-def _row(run: Run, config: dict) -> dict:
+def _row(run: Run, config: dict, figures: dict[str, Figure]) -> dict:
     results = run.results()
     row = {
         "name": run.folder.name,
@@ -112,9 +113,9 @@ def _row(run: Run, config: dict) -> dict:
         "image_size": config.get("data.image_size"),
         "progress": "" if results else f"{run.epochs_done()} of {config.get('epochs')} epochs",
     }
-    for key in (*METRICS, *OF_CLASSIFIERS, *BESIDE):
+    for key in (*figures, *BESIDE):
         row[key] = float(results[key]) if isinstance(results.get(key), int | float) else float("nan")
-    return row | {key: results.get(key) for key in MEASURED_ON if key not in row}
+    return row | {key: results.get(key) for key in measured_on(figures) if key not in row}
 
 
 def _flat(node: dict, prefix: str = "") -> dict:

@@ -11,14 +11,14 @@ from matplotlib.ticker import NullLocator
 from PIL import Image
 
 from diffusion_lab.experiments.runs import Run
+from diffusion_lab.figures import Figure as Declared
 from diffusion_lab.reports.ranking import Cell, Ranking, level_text
-from diffusion_lab.reports.sentences import NAMES, number
 
 IMAGES = 10  # a row of samples
 PAD = 2  # pixels between the images of a run's grid
 
 
-def samples(cells: list[Cell], objective: str) -> Figure | None:
+def samples(cells: list[Cell], objective: Declared) -> Figure | None:
     """One row of samples a cell, in the given order, all from the same noise: that of the first seed which all have."""
     runs = [{run.results().get("seed"): run for run in map(Run, map(Path, cell.folders))} for cell in cells]
     seeds = sorted(set.intersection(*map(set, runs)))
@@ -34,7 +34,7 @@ def samples(cells: list[Cell], objective: str) -> Figure | None:
     for axis, (cell, row) in zip(np.atleast_1d(figure.subplots(len(rows), 1)), rows, strict=True):
         axis.imshow(row, interpolation="nearest")
         axis.set_axis_off()
-        figure_of_cell = f"{NAMES[objective]} {number(objective, cell.figures[objective].mean)}"
+        figure_of_cell = f"{objective.label} {objective.text(cell.figures[objective.key].mean)}"
         axis.set_title(f"{cell.label}   {figure_of_cell}   drawn: seed {seeds[0]}", fontsize=9, loc="left", pad=3)
     return figure
 
@@ -45,21 +45,21 @@ def intervals(ranking: Ranking) -> Figure:
     figure = Figure(figsize=(9, 0.34 * len(cells) + 1.0), dpi=130, layout="constrained")
     axis = figure.subplots()
     for place, cell in enumerate(cells):
-        own = cell.figures[metric]
+        own = cell.figures[metric.key]
         if own.n > 1:
             axis.plot([own.low, own.high], [place, place], color="tab:blue", linewidth=2, solid_capstyle="butt")
         axis.plot(own.mean, place, "o", color="tab:blue", markersize=6)
-        seeds = [Run(Path(folder)).results().get(metric, math.nan) for folder in cell.folders]
+        seeds = [Run(Path(folder)).results().get(metric.key, math.nan) for folder in cell.folders]
         axis.plot(seeds, [place] * len(seeds), "|", color="black", markersize=9)
     axis.set_yticks(range(len(cells)), [cell.label for cell in cells], fontsize=9)
     axis.set_ylim(len(cells) - 0.5, -0.5)
-    axis.set_xlabel(f"{NAMES[metric]} (less is better): mean, 95 % interval, and each seed as a tick", fontsize=9)
+    axis.set_xlabel(f"{metric.title} ({metric.better}): mean, 95 % interval, and each seed as a tick", fontsize=9)
     return _plain(figure)
 
 
-def curves(cells: list[Cell], x: str, label: str) -> Figure | None:
-    """Held-out errors against `x`, "step" or "train_seconds": the mean over seeds of each cell."""
-    names = ("val/noise_loss", "val/image_loss", "val/kid", "val/cross_entropy", "val/accuracy")
+def curves(cells: list[Cell], figures: dict[str, Declared], x: str, label: str) -> Figure | None:
+    """The figures that are also curves against `x`, "step" or "train_seconds": the mean over seeds of each cell."""
+    names = [f"val/{key}" for key, figure in figures.items() if figure.curve and key != "fid"]  # which KID stands for
     drawn = {name: [(i, _mean_curve(cell, name, x)) for i, cell in enumerate(cells)] for name in names}
     drawn = {name: [(i, curve) for i, curve in rows if len(curve) > 1] for name, rows in drawn.items()}
     drawn = {name: rows for name, rows in drawn.items() if rows}
@@ -78,7 +78,7 @@ def curves(cells: list[Cell], x: str, label: str) -> Figure | None:
     return _plain(figure)
 
 
-def against(rankings: list[Ranking], x: str, label: str, metric: str, along: str | None = None) -> Figure | None:
+def against(rankings: list[Ranking], x: str, label: str, metric: Declared, along: str | None = None) -> Figure | None:
     """`metric` of cells against a number that belongs to each, such as training time or network calls.
 
     Cells that differ in that number alone are joined by a line; or those that differ in `along`, a factor, in its order.
@@ -91,15 +91,15 @@ def against(rankings: list[Ranking], x: str, label: str, metric: str, along: str
     axis = figure.subplots()
     for name, line in _lines(points, along or x).items():
         line = sorted(line, key=lambda point: point[0].levels.get(along, point[1]))
-        mean = [cell.figures[metric].mean for cell, _ in line]
-        error = [[_half(cell.figures[metric]) for cell, _ in line]] * 2
+        mean = [cell.figures[metric.key].mean for cell, _ in line]
+        error = [[_half(cell.figures[metric.key]) for cell, _ in line]] * 2
         axis.errorbar([at for _, at in line], mean, yerr=error, fmt="o-", markersize=5, capsize=3, linewidth=1.2, label=name)
         for i, (cell, at) in enumerate(line):
             if along in cell.levels:
-                place = (at, cell.figures[metric].mean)
+                place = (at, cell.figures[metric.key].mean)
                 note = level_text(along, cell.levels[along])
                 axis.annotate(note, place, textcoords="offset points", xytext=(6, -9 if i % 2 else 5), fontsize=7)
-    values, means = [at for _, at in points], [cell.figures[metric].mean for cell, _ in points]
+    values, means = [at for _, at in points], [cell.figures[metric.key].mean for cell, _ in points]
     if x != "label_accuracy" and _wide(values):  # shares are read from 0 to 1
         axis.set_xscale("log")
         _plain_ticks(axis.xaxis, values)
@@ -109,7 +109,7 @@ def against(rankings: list[Ranking], x: str, label: str, metric: str, along: str
         axis.set_yscale("log")
         _plain_ticks(axis.yaxis, means)
     axis.set_xlabel(label, fontsize=9)
-    axis.set_ylabel(f"{NAMES[metric]} (less is better)", fontsize=9)
+    axis.set_ylabel(f"{metric.title} ({metric.better})", fontsize=9)
     if len(_lines(points, along or x)) > 1:
         axis.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return _plain(figure)

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
-from diffusion_lab.reports.collect import BESIDE, MEASURED_ON, Collection, metrics_of
+from diffusion_lab.figures import Figure
+from diffusion_lab.reports.collect import Collection
 from diffusion_lab.reports.statistics import Interval, t_interval
 
 
@@ -15,7 +17,7 @@ class Cell:
     Attributes:
         levels: factor to level.
         figures: metric to its mean and interval over seeds.
-        beside: means of BESIDE, such as training seconds; NaN where unknown.
+        beside: means of what is shown beside them, such as training seconds; NaN where unknown.
         folders: of the runs, in the order of their seeds.
     """
 
@@ -31,24 +33,31 @@ class Cell:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Cells measured in the same way (`measured_on`), the smallest mean `objective` first."""
+    """Cells measured in the same way (`measured_on`), the best mean `objective` first; `figures` are all that
+    could be ranked by, `beside` those that could not."""
 
     measured_on: dict
-    objective: str
+    objective: Figure
+    figures: dict[str, Figure]
+    beside: dict[str, Figure]
     cells: list[Cell]
 
     def unseparated(self, rank: int) -> list[int]:
         """Ranks, from 1, of the other cells whose interval overlaps that of the cell at `rank`."""
-        own = self.cells[rank - 1].figures[self.objective]
+        own = self.cells[rank - 1].figures[self.objective.key]
         others = enumerate(self.cells, start=1)
-        return [i for i, cell in others if i != rank and own.overlaps(cell.figures[self.objective])]
+        return [i for i, cell in others if i != rank and own.overlaps(cell.figures[self.objective.key])]
 
 
 def rankings(collection: Collection, objective: str) -> list[Ranking]:
     """One ranking for each way in which finished runs were measured, the largest first, then the fewest network calls."""
-    finished = collection.finished.dropna(subset=[objective])
-    groups = finished.groupby(list(MEASURED_ON), dropna=False, sort=False)
-    ranked = [_ranking(dict(zip(MEASURED_ON, key, strict=True)), runs, collection, objective) for key, runs in groups]
+    if objective not in collection.figures:
+        return []
+    finished = collection.finished
+    finished = finished[np.isfinite(finished[objective])]
+    groups = finished.groupby(collection.measured_on, dropna=False, sort=False)
+    ways = [(dict(zip(collection.measured_on, key, strict=True)), runs) for key, runs in groups]
+    ranked = [_ranking(way, runs, collection, collection.figures[objective]) for way, runs in ways]
     return sorted(ranked, key=lambda ranking: (-len(ranking.cells), ranking.measured_on["network_calls"] or 0))
 
 
@@ -64,16 +73,21 @@ def level_text(factor: str, level) -> str:
     return level if isinstance(level, str) and "." not in factor else f"{factor.rsplit('.', 1)[-1]} {level}"
 
 
-def _ranking(measured_on: dict, runs: pd.DataFrame, collection: Collection, objective: str) -> Ranking:
+def _ranking(measured_on: dict, runs: pd.DataFrame, collection: Collection, objective: Figure) -> Ranking:
+    ranked = {key: figure for key, figure in collection.figures.items() if figure.ranked and runs[key].notna().any()}
+    figures = {objective.key: objective, **ranked}
+    groups = [({}, runs)]
     if collection.factors:
-        groups = runs.groupby(collection.factors, dropna=False, sort=False)
-        cells = [_cell(dict(zip(collection.factors, key, strict=True)), cell, objective) for key, cell in groups]
-    else:
-        cells = [_cell({}, runs, objective)]
-    return Ranking(measured_on, objective, sorted(cells, key=lambda cell: cell.figures[objective].mean))
+        grouped = runs.groupby(collection.factors, dropna=False, sort=False)
+        groups = [(dict(zip(collection.factors, key, strict=True)), cell) for key, cell in grouped]
+    cells = [_cell(levels, cell, figures, collection.beside) for levels, cell in groups]
+    sign = 1 if objective.less_is_better else -1
+    cells = sorted(cells, key=lambda cell: sign * cell.figures[objective.key].mean)
+    beside = {key: figure for key, figure in collection.figures.items() if not figure.ranked}
+    return Ranking(measured_on, objective, figures, beside, cells)
 
 
-def _cell(levels: dict, runs: pd.DataFrame, objective: str) -> Cell:
+def _cell(levels: dict, runs: pd.DataFrame, figures: dict[str, Figure], beside: list[str]) -> Cell:
     runs = runs.sort_values("seed", kind="stable")
-    figures = {metric: t_interval(runs[metric]) for metric in metrics_of(objective)}
-    return Cell(levels, figures, {name: float(runs[name].mean()) for name in BESIDE}, list(runs.index))
+    means = {name: float(runs[name].mean()) for name in beside}
+    return Cell(levels, {key: t_interval(runs[key]) for key in figures}, means, list(runs.index))

@@ -3,14 +3,15 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
 from diffusion_lab.experiments.runs import Run
+from diffusion_lab.figures import FIGURES, KID
 from diffusion_lab.reports import figures, published, sentences
-from diffusion_lab.reports.collect import BESIDE, METRICS, Collection, collect, metrics_of
-from diffusion_lab.reports.ranking import Ranking, comparable, level_text, rankings
-from diffusion_lab.reports.sentences import NAMES, bounds, number, spread
+from diffusion_lab.reports.collect import Collection, collect
+from diffusion_lab.reports.ranking import Cell, Ranking, comparable, level_text, rankings
 from diffusion_lab.reports.statistics import effects, interactions, rank_correlation
 
 MOST_LEVELS = 4  # factors with more, such as a searched learning rate, get a picture rather than pairs of levels
@@ -38,7 +39,7 @@ class Report:
 
 
 def report(runs: Iterable[Run], objective: str, title: str, with_pictures: bool = True) -> Report:
-    """Put `runs` side by side; cells are ranked by `objective`, one of METRICS or, for classifiers, cross_entropy."""
+    """Put `runs` side by side; cells are ranked by `objective`, the key of a figure."""
     collection = collect(runs)
     ranked = rankings(collection, objective)
     several = [ranking for ranking in ranked if len(ranking.cells) > 1]
@@ -67,7 +68,7 @@ def _summary(collection: Collection) -> Section:
 
 def _ranking_section(ranking: Ranking, which: str) -> Section:
     said = [f"Measured on {sentences.conditions(ranking.measured_on)}.", sentences.separation(ranking)]
-    return Section(f"Ranking by {NAMES[ranking.objective]}{which}", said, _ranking_table(ranking))
+    return Section(f"Ranking by {ranking.objective.label}{which}", said, _ranking_table(ranking))
 
 
 def _single_sections(singles: list[Ranking], rankings_in_all: int) -> list[Section]:
@@ -85,9 +86,9 @@ def _ranking_table(ranking: Ranking) -> pd.DataFrame:
     rows = []
     for rank, cell in enumerate(ranking.cells, start=1):
         close = ranking.unseparated(rank)
-        own = cell.figures[ranking.objective]
+        own = cell.figures[ranking.objective.key]
         row = {"rank": rank, **{factor: _level(level) for factor, level in cell.levels.items()}, "seeds": own.n}
-        row |= _figures(cell, ranking.objective)
+        row |= _figures(cell, ranking)
         row |= {"not separated from": _ranks(close) or "–", "train s": _seconds(cell.beside["train_seconds"])}
         rows.append(row)
     return pd.DataFrame(rows)
@@ -99,8 +100,8 @@ def _singles_table(singles: list[Ranking]) -> pd.DataFrame:
         cell = ranking.cells[0]
         measured = {key.replace("_", " "): ranking.measured_on[key] for key in _varied(singles)}
         levels = {factor: _level(level) for factor, level in cell.levels.items()}
-        seeds = cell.figures[ranking.objective].n
-        rows.append({**measured, **levels, "seeds": seeds, **_figures(cell, ranking.objective)})
+        seeds = cell.figures[ranking.objective.key].n
+        rows.append({**measured, **levels, "seeds": seeds, **_figures(cell, ranking)})
     return pd.DataFrame(rows)
 
 
@@ -109,16 +110,16 @@ def _varied(ranked: list[Ranking]) -> list[str]:
     return [key for key in keys if len({str(ranking.measured_on[key]) for ranking in ranked}) > 1]
 
 
-def _figures(cell, objective: str) -> dict[str, str]:
-    """`mean ± std` of each metric, and the objective's interval behind it."""
+def _figures(cell: Cell, ranking: Ranking) -> dict[str, str]:
+    """`mean ± std` of each figure, the objective's first with its interval; then those that nothing is ranked by."""
     said = {}
-    for metric in (objective, *(metric for metric in metrics_of(objective) if metric != objective)):
-        said[NAMES[metric]] = spread(metric, cell.figures[metric])
-        if metric == objective:
-            said["95 % interval"] = bounds(metric, cell.figures[metric])
-    read = cell.beside["label_accuracy"]
-    if read == read:
-        said["read as asked"] = f"{read:.1%}"
+    for key, figure in ranking.figures.items():
+        said[figure.title] = sentences.spread(figure, cell.figures[key])
+        if figure is ranking.objective:
+            said["95 % interval"] = sentences.bounds(figure, cell.figures[key])
+    for key, figure in ranking.beside.items():
+        if cell.beside[key] == cell.beside[key]:
+            said[figure.title] = figure.text(cell.beside[key])
     return said
 
 
@@ -127,10 +128,13 @@ def _effect_sections(collection: Collection, ranking: Ranking, which: str) -> li
     factors = [factor for factor in collection.factors if 1 < runs[factor].nunique() <= MOST_LEVELS]
     if not factors:
         return []
-    alike, metrics = _alike(collection, factors), metrics_of(ranking.objective)
-    found = {metric: effects(runs, factors, alike, metric) for metric in metrics}
-    alone = {each.factor for each in found[ranking.objective]}
-    said = [f"{sentences.effect(each)}." for each in found[ranking.objective]]
+    alike, objective = _alike(collection, factors), ranking.objective
+    found = {
+        figure: effects(runs, factors, alike, key, less_is_better=figure.less_is_better)
+        for key, figure in ranking.figures.items()
+    }
+    alone = {each.factor for each in found[objective]}
+    said = [f"{sentences.effect(each, objective)}." for each in found[objective]]
     unpaired = [factor for factor in factors if factor not in alone]
     said += [f"{factor}: no two runs differ in it alone, so its effect is not known." for factor in unpaired]
     table = pd.DataFrame(
@@ -138,22 +142,26 @@ def _effect_sections(collection: Collection, ranking: Ranking, which: str) -> li
             {
                 "factor": each.factor,
                 "change": f"{level_text(each.factor, each.first)} → {level_text(each.factor, each.second)}",
-                "metric": NAMES[metric],
-                "difference": number(metric, each.difference.mean),
-                "95 % interval": bounds(metric, each.difference),
+                "metric": figure.label,
+                "difference": figure.text(each.difference.mean),
+                "95 % interval": sentences.bounds(figure, each.difference),
                 "pairs": each.difference.n,
             }
-            for metric in metrics
-            for each in found[metric]
+            for figure, changes in found.items()
+            for each in changes
         ]
     )
     if "schedule" in factors:
-        averaged = " and ".join(NAMES[metric] for metric in metrics if metric not in ("kid", "fid"))
-        said.append(f"{averaged} average over a run's own schedule: across schedules they ask unlike questions.")
+        averaged = [figure.label for figure in ranking.figures.values() if "samples" not in figure.depends_on]
+        if averaged:
+            names = " and ".join(averaged)
+            said.append(f"{names} average over a run's own schedule: across schedules they ask unlike questions.")
     sections = [Section(f"Effect of each choice{which}", said, table, brief=True)]
-    strongest = interactions(runs, factors, alike, ranking.objective)[:LISTED]
+    strongest = interactions(runs, factors, alike, objective.key)[:LISTED]
     if strongest:
-        sections.append(Section(f"Strongest interactions{which}", [f"{sentences.interaction(each)}." for each in strongest]))
+        sections.append(
+            Section(f"Strongest interactions{which}", [f"{sentences.interaction(each, objective)}." for each in strongest])
+        )
     return sections
 
 
@@ -170,7 +178,7 @@ def _published_sections(collection: Collection, ranking: Ranking, which: str) ->
     words = {factor: collection.choices.get(factor) for factor in published.FACTORS if factor not in runs}
     runs = runs.assign(**words)
     theirs = published.KID[data]
-    means = runs.groupby(published.FACTORS, sort=False)[list(METRICS)].mean()
+    means = runs.groupby(published.FACTORS, sort=False)[["kid", *published.RANGES]].mean()
     means = means[[cell in theirs for cell in means.index]]
     if len(means) < 2:
         return []
@@ -181,9 +189,9 @@ def _published_sections(collection: Collection, ranking: Ranking, which: str) ->
             "cell": [" / ".join(cell) for cell in means.index],
             "published KID": [f"{kid:.4f}" for kid in means["published"]],
             "published rank": list(their_rank),
-            "our KID": [number("kid", kid) for kid in means["kid"]],
+            "our KID": [KID.text(kid) for kid in means["kid"]],
             "our rank": list(ours_rank),
-            **{metric: [number(metric, value) for value in means[metric]] for metric in published.RANGES},
+            **{key: [FIGURES[key].text(value) for value in means[key]] for key in published.RANGES},
         }
     )
     said = ["Compare orders, not values, where extractor, resolution or training differ from the published ones."]
@@ -204,13 +212,15 @@ def _picture_sections(collection: Collection, ranked: list[Ranking]) -> list[Sec
     metric = ranked[0].objective
     order = ranked if len(ranked[0].cells) > 1 else sorted(ranked, key=lambda each: each.measured_on["network_calls"] or 0)
     cells = [cell for ranking in order for cell in ranking.cells]
-    name = NAMES[metric]
+    name = metric.label
     pictures = {"Samples, from the same noise": figures.samples(cells, metric)}
     for i, ranking in enumerate(ranked):
         if len(ranking.cells) > 1:
             pictures[f"{name} by cell" + (f" ({i + 1})" if i else "")] = figures.intervals(ranking)
-    pictures["Held-out curves"] = figures.curves(cells, "step", "training step")
-    pictures["Held-out curves against training time"] = figures.curves(cells, "train_seconds", "seconds of training")
+    pictures["Held-out curves"] = figures.curves(cells, collection.figures, "step", "training step")
+    pictures["Held-out curves against training time"] = figures.curves(
+        cells, collection.figures, "train_seconds", "seconds of training"
+    )
     pictures[f"{name} against training time"] = figures.against(ranked, "train_seconds", "training time in seconds", metric)
     pictures[f"{name} against network calls"] = figures.against(ranked, "network_calls", "network calls", metric)
     read = "share of images read as the label asked for"
@@ -225,8 +235,11 @@ def _left_out(collection: Collection, objective: str) -> list[Section]:
     runs = collection.runs
     said = [f"{run['name']}: failed: {run['error']}" for _, run in runs[runs["status"] == "failed"].iterrows()]
     said += [f"{run['name']}: unfinished, {run['progress']}" for _, run in runs[runs["status"] == "unfinished"].iterrows()]
-    missing = collection.finished[collection.finished[objective].isna()]
-    said += [f"{run['name']}: finished, but has no {NAMES[objective]}" for _, run in missing.iterrows()]
+    others = runs[~runs["status"].isin(["finished", "failed", "unfinished"])]
+    said += [f"{run['name']}: {run['status']}: {run['error']}" for _, run in others.iterrows()]
+    finished = collection.finished
+    missing = finished[~np.isfinite(finished[objective])] if objective in finished else finished
+    said += [f"{run['name']}: finished, but has no {collection.figure(objective).label}" for _, run in missing.iterrows()]
     if collection.repeats:
         said.append(f"The same as another run, seed included, so not counted again: {', '.join(collection.repeats)}.")
     if collection.set_aside:
@@ -243,7 +256,7 @@ def _cells(ranked: list[Ranking]) -> pd.DataFrame:
             for metric, own in cell.figures.items():
                 row |= {metric: own.mean, f"{metric}_std": own.std, f"{metric}_low": own.low, f"{metric}_high": own.high}
                 row |= {f"{metric}_seeds": own.n}
-            rows.append(row | {name: cell.beside[name] for name in BESIDE} | ranking.measured_on)
+            rows.append(row | cell.beside | ranking.measured_on)
     return pd.DataFrame(rows)
 
 

@@ -1,17 +1,10 @@
 """The findings in sentences that a person can quote."""
 
+from diffusion_lab.figures import KID, Figure
 from diffusion_lab.reports import published
 from diffusion_lab.reports.ranking import Ranking, level_text
 from diffusion_lab.reports.statistics import Effect, Interaction, Interval, RankCorrelation, effects
 
-NAMES = {
-    "kid": "KID",
-    "fid": "FID",
-    "noise_loss": "noise_loss",
-    "image_loss": "image_loss",
-    "cross_entropy": "cross_entropy",
-    "accuracy": "accuracy",
-}
 INTERVALS = (
     "Figures are mean ± standard deviation over seeds. Intervals are 95 %: Student's t over the seeds of a cell, or over "
     "the pairs of runs that differ in one choice alone and share the seed. Cells whose intervals overlap count as not "
@@ -19,22 +12,15 @@ INTERVALS = (
 )
 
 
-def number(metric: str, value: float) -> str:
-    """A figure with as many digits as make sense of it; a dash where there is none."""
-    if value != value:
-        return "–"
-    return f"{value:.2f}" if metric == "fid" else f"{value:.4f}"
-
-
-def spread(metric: str, interval: Interval) -> str:
+def spread(figure: Figure, interval: Interval) -> str:
     """`mean ± std`, or the mean alone of a single seed."""
-    mean = number(metric, interval.mean)
-    return mean if interval.n < 2 else f"{mean} ± {number(metric, interval.std)}"
+    mean = figure.text(interval.mean)
+    return mean if interval.n < 2 else f"{mean} ± {figure.text(interval.std)}"
 
 
-def bounds(metric: str, interval: Interval) -> str:
+def bounds(figure: Figure, interval: Interval) -> str:
     """`[low, high]`, or a dash."""
-    return "–" if interval.n < 2 else f"[{number(metric, interval.low)}, {number(metric, interval.high)}]"
+    return "–" if interval.n < 2 else f"[{figure.text(interval.low)}, {figure.text(interval.high)}]"
 
 
 def conditions(measured_on: dict) -> str:
@@ -53,45 +39,48 @@ def conditions(measured_on: dict) -> str:
 
 def separation(ranking: Ranking) -> str:
     """Which cell is best, and which the data do not separate from it."""
-    best, metric = ranking.cells[0], ranking.objective
-    said = f"Lowest {NAMES[metric]}: {best.label}, {number(metric, best.figures[metric].mean)}"
+    best, figure = ranking.cells[0], ranking.objective
+    own, most = ranking.cells[0].figures[figure.key], "Lowest" if figure.less_is_better else "Highest"
+    said = f"{most} {figure.label}: {best.label}, {figure.text(own.mean)}"
     if len(ranking.cells) == 1:
         return f"{said} (the only cell)."
-    if best.figures[metric].n < 2:
+    if own.n < 2:
         return f"{said}. One seed has no interval: the data separate no cells. Run several (seed=0,1,2)."
     close = ranking.unseparated(1)
     if not close:
-        return f"{said} {bounds(metric, best.figures[metric])}. Its interval overlaps no other cell's."
+        return f"{said} {bounds(figure, own)}. Its interval overlaps no other cell's."
     if len(close) == len(ranking.cells) - 1:
-        return f"{said} {bounds(metric, best.figures[metric])}. The data do not separate it from any other cell."
+        return f"{said} {bounds(figure, own)}. The data do not separate it from any other cell."
     names = "; ".join(ranking.cells[rank - 1].label for rank in close)
-    return f"{said} {bounds(metric, best.figures[metric])}. The data do not separate it from {names}."
+    return f"{said} {bounds(figure, own)}. The data do not separate it from {names}."
 
 
-def effect(found: Effect) -> str:
+def effect(found: Effect, figure: Figure) -> str:
     """One effect: who beats whom, by how much, how sure."""
     d, sign = found.difference, 1
     worse, better = level_text(found.factor, found.first), level_text(found.factor, found.second)
-    if d.mean > 0:
+    if (d.mean > 0) == figure.less_is_better:
         worse, better, sign = better, worse, -1
-    low, high = sorted((-sign * d.low, -sign * d.high))
-    by = number(found.metric, abs(d.mean))
-    by += f" [{number(found.metric, low)}, {number(found.metric, high)}]" if d.n > 1 else ", without an interval,"
+    sign = -sign if figure.less_is_better else sign
+    low, high = sorted((sign * d.low, sign * d.high))
+    by = figure.text(abs(d.mean))
+    by += f" [{figure.text(low)}, {figure.text(high)}]" if d.n > 1 else ", without an interval,"
     by += f" over {d.n} pair{'s' if d.n > 1 else ''} ({found.factor})"
     if d.excludes(0):
-        return f"{better} beats {worse} on {NAMES[found.metric]} by {by}"
-    return f"{better} and {worse} are not separated on {NAMES[found.metric]}: {better} is lower by {by}"
+        return f"{better} beats {worse} on {figure.label} by {by}"
+    which = "lower" if figure.less_is_better else "higher"
+    return f"{better} and {worse} are not separated on {figure.label}: {better} is {which} by {by}"
 
 
-def interaction(found: Interaction) -> str:
-    """One interaction: how much more (or less) a choice changes a metric beside another choice."""
+def interaction(found: Interaction, figure: Figure) -> str:
+    """One interaction: how much more (or less) a choice changes a figure beside another choice."""
     first, second = level_text(found.factor, found.first), level_text(found.factor, found.second)
     other_first, other_second = level_text(found.other, found.other_first), level_text(found.other, found.other_second)
     d = found.difference
     sure = "" if d.excludes(0) else "; the interval includes none at all"
     return (
-        f"{found.factor} × {found.other}: from {first} to {second} {NAMES[found.metric]} changes by {d.mean:+.4f} "
-        f"{bounds(found.metric, d)} more with {other_second} than with {other_first}, over {d.n} fours of runs{sure}"
+        f"{found.factor} × {found.other}: from {first} to {second} {figure.label} changes by {d.mean:+.4f} "
+        f"{bounds(figure, d)} more with {other_second} than with {other_first}, over {d.n} fours of runs{sure}"
     )
 
 
@@ -120,6 +109,6 @@ def claims(data: str, ours: list[Effect]) -> list[str]:
         sure = "" if claim.difference.excludes(0) else ", not separated by its own pairs"
         said.append(
             f"Published: {found.second} is {wins} than {found.first} by {abs(claim.difference.mean):.3f} on average over "
-            f"{claim.difference.n} pairs of cells{sure}. Here: {verdict} ({effect(found)})."
+            f"{claim.difference.n} pairs of cells{sure}. Here: {verdict} ({effect(found, KID)})."
         )
     return said

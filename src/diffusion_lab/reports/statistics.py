@@ -77,7 +77,9 @@ def effect(runs: pd.DataFrame, factor: str, first, second, alike: list[str], met
     return Effect(factor, first, second, metric, t_interval(_differences(runs, factor, first, second, alike, metric)))
 
 
-def effects(runs: pd.DataFrame, factors: list[str], alike: list[str], metric: str, most: int = 4) -> list[Effect]:
+def effects(
+    runs: pd.DataFrame, factors: list[str], alike: list[str], metric: str, most: int = 4, less_is_better: bool = True
+) -> list[Effect]:
     """Effects of each factor: all pairs of its levels, or from `most` levels on, each against the best one.
 
     Args:
@@ -89,7 +91,8 @@ def effects(runs: pd.DataFrame, factors: list[str], alike: list[str], metric: st
         levels = list(dict.fromkeys(runs[factor].dropna()))
         pairs = list(combinations(levels, 2))
         if len(levels) > most:
-            best = runs.groupby(factor)[metric].mean().idxmin()
+            means = runs.groupby(factor)[metric].mean()
+            best = means.idxmin() if less_is_better else means.idxmax()
             pairs = [(level, best) for level in levels if level != best]
         found += [effect(runs, factor, first, second, others, metric) for first, second in pairs]
     return [effect for effect in found if effect.difference.n]

@@ -32,7 +32,10 @@ def fit(task: Task, model: NoisyModel, images: Images, setting: Setting) -> dict
     keep_freed_memory()
     config, run = setting.config, setting.run
     done = _steps_done(run)
-    loggers = [tracking.metrics_csv(run, done), build(config["logger"], "logger")(run, config)]
+    loggers = [
+        tracking.metrics_csv(run, done),
+        build(config["logger"], "logger")(run, {**config, "choices": _choices(task, config)}),
+    ]
     loggers = [logger for logger in loggers if logger]
     failed = True
     try:
@@ -114,10 +117,15 @@ def _results(task: Task, checkpoint: Checkpoint, images: Images, setting: Settin
         **_cost(checkpoint, images, model),
         "seed": setting.config["seed"],
         "precision": setting.machine.precision,
-        "choices": setting.config["choices"],
+        "choices": _choices(task, setting.config),
         "versions": _versions(),
         "score_seconds": time.perf_counter() - began,
     }
+
+
+def _choices(task: Task, config: dict) -> dict[str, str]:
+    """The words that play a part."""
+    return {group: word for group, word in config["choices"].items() if group in task.groups}
 
 
 def _cost(checkpoint: Checkpoint, images: Images, model: NoisyModel) -> dict:

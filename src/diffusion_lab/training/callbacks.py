@@ -62,7 +62,7 @@ class EpochLine(Callback):
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if trainer.is_global_zero:
             figures = {name: float(value) for name, value in trainer.callback_metrics.items()}
-            held_out = ("val/noise_loss", "val/image_loss", "val/cross_entropy", "val/accuracy")
+            held_out = sorted((name for name in figures if name.startswith("val/")), key=list(figures).index)
             names = ("train/loss_epoch", *held_out, "images_per_second")
             shown = ", ".join(f"{name} {figures[name]:.4g}" for name in names if name in figures)
             print(f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: {shown}", flush=True)
