@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train grid sweep debug bench test test-slow lint format sync clean
+.PHONY: help setup train grid sweep debug bench wheel test test-slow lint format sync clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ lint: setup ## check style and formatting
 
 format: setup ## mend style and formatting
 	@$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+
+wheel: setup ## build a wheel into dist/, conf/ included
+	@$(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
 
 sync: setup ## upload the offline W&B runs under outputs/ (needs an account)
 	@find outputs -type d -name 'offline-run-*' -exec $(BIN)/wandb sync {} +

@@ -1,8 +1,6 @@
 """Draw every noise schedule side by side: python src/plot.py schedules [key=value ...]"""
 
-import sys
-
-from diffusion_lab.commands.plot import main
+from diffusion_lab.commands.programs import plot
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    plot()

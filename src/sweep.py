@@ -1,8 +1,6 @@
 """Run a W&B sweep file here, without an account: python src/sweep.py sweeps/quick.yaml [overrides] [--dry-run]"""
 
-import sys
-
-from diffusion_lab.commands.sweep import main
+from diffusion_lab.commands.programs import sweep
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    sweep()

@@ -56,14 +56,15 @@ class SweepFile(Sweeper):
             return
         done = []
         while batch := sweeps.next_jobs(sweep, done, at_once):
-            done += zip(batch, self._launch(batch, len(done)), strict=True)
+            self._launch(batch, len(done))
+            done += [(job, self._job(job).figure) for job in batch]
 
-    def _launch(self, jobs: list[dict], first: int) -> list[float]:
+    def _launch(self, jobs: list[dict], first: int) -> None:
         from diffusion_lab.experiments.sweeps import as_overrides
 
         batch = [as_overrides(job) for job in jobs]
         self.validate_batch_is_legal(batch)
-        return [job.return_value for job in self.launcher.launch(batch, initial_job_idx=first)]
+        self.launcher.launch(batch, initial_job_idx=first)
 
     def _job(self, job: dict):
         """The job in the folder, and with the config, that the launcher will give to it."""

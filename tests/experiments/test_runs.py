@@ -59,6 +59,8 @@ def test_a_killed_process_holds_no_lock(tmp_path):
 def test_curves_and_epochs_are_read_back(tmp_path):
     run = Run(tmp_path)
     assert run.curves() == []
-    run.metrics_file.write_text("step,train/loss_step,val/image_loss\n19,0.5,\n39,0.4,\n39,,0.3\n59,0.4,\n79,,0.2\n")
+    run.metrics_file.write_text(
+        "step,train/loss_step,val/image_loss,train_seconds\n19,0.5,,\n39,0.4,,\n39,,0.3,2\n59,0.4,,\n79,,0.2,4\n"
+    )
     assert run.epochs_done() == 2
     assert [row["val/image_loss"] for row in run.curves() if "val/image_loss" in row] == [0.3, 0.2]

@@ -55,7 +55,7 @@ def test_failed_unfinished_and_set_aside_runs_are_kept_apart(tmp_path):
     failed.fail("out of\nmemory", made_config(seed=1))
     unfinished = Run(tmp_path / "sub/unfinished")
     unfinished.begin(made_config(seed=2))
-    unfinished.metrics_file.write_text("step,val/image_loss\n9,0.5\n")
+    unfinished.metrics_file.write_text("step,val/image_loss,train_seconds\n9,0.5,1\n")
     Run(tmp_path / "old~0123456789ab").begin(made_config(seed=3))
     collection = collect(find_runs(tmp_path))
     assert list(collection.runs["status"].sort_values()) == ["failed", "finished", "unfinished"]

@@ -10,6 +10,7 @@ from PIL import Image
 from scipy import stats
 
 from diffusion_lab.experiments.runs import Run
+from diffusion_lab.figures import KID
 from diffusion_lab.reports import published
 from diffusion_lab.reports.collect import collect
 from diffusion_lab.reports.figures import against
@@ -123,7 +124,7 @@ def test_guidance_shows_what_labels_cost(tmp_path):
     runs = [Run(path) for path in tmp_path.iterdir()]
     by_title, _ = sections(runs, with_pictures=True)
     assert sorted(by_title["Ranking by KID"].table["read as asked"]) == ["9.0%", "98.0%"]
-    axis = against(rankings(collect(runs), "kid"), "label_accuracy", "read", "kid", "optimizer.scale").axes[0]
+    axis = against(rankings(collect(runs), "kid"), "label_accuracy", "read", KID, "optimizer.scale").axes[0]
     assert sorted(text.get_text() for text in axis.texts) == ["scale 0", "scale 1", "scale 3"]
     points = sorted(zip(axis.lines[0].get_xdata(), axis.lines[0].get_ydata(), strict=True))
     assert np.allclose(points, [(0.09, 0.31), (0.89, 0.21), (0.98, 0.26)])

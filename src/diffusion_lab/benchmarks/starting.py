@@ -10,7 +10,7 @@ from pathlib import Path
 
 from diffusion_lab.benchmarks.timing import Figure
 
-TRAIN = Path(__file__).parents[2] / "train.py"
+TRAIN = (sys.executable, "-m", "diffusion_lab", "train")
 
 
 def waiting(folder: Path, rounds: int, seconds: float, job: list[str]) -> list[Figure]:
@@ -27,14 +27,14 @@ def waiting(folder: Path, rounds: int, seconds: float, job: list[str]) -> list[F
 
 def _seconds(folder: Path, *arguments: str) -> float:
     start = time.perf_counter()
-    subprocess.run([sys.executable, str(TRAIN), *arguments], cwd=folder, capture_output=True, check=False)
+    subprocess.run([*TRAIN, *arguments], cwd=folder, capture_output=True, check=False)
     return time.perf_counter() - start
 
 
 def _job_overhead(folder: Path, jobs: int, job: list[str]) -> float:
     """The time from one job's results to the next one's, less what that one says it trained and scored."""
     seeds = ",".join(map(str, range(jobs + 1)))
-    command = [sys.executable, str(TRAIN), "-m", *job, f"seed={seeds}"]
+    command = [*TRAIN, "-m", *job, f"seed={seeds}"]
     subprocess.run(command, cwd=folder, capture_output=True, check=True)
     written = sorted((folder / "outputs").rglob("results.json"), key=lambda file: file.stat().st_mtime)
     overheads = []

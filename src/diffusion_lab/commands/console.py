@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from diffusion_lab.conf_path import CHECKOUT, PROJECT
 from diffusion_lab.errors import user_error_in
 from diffusion_lab.figures import declared
 
@@ -52,8 +53,11 @@ def print_figures(results: dict, title: str) -> None:
 
 
 def command(script: str, arguments: str) -> str:
-    """A command line that runs `src/<script>.py` from the current folder with this Python."""
-    path = _short(Path(__file__).parents[2] / f"{script}.py")
+    """A command line that runs `src/<script>.py` from the current folder with this Python, or what stands for it where the
+    package is installed."""
+    if not CHECKOUT:
+        return f"diffusion-lab {script} {arguments}"
+    path = _short(PROJECT / "src" / f"{script}.py")
     python = "python" if os.environ.get("VIRTUAL_ENV") == sys.prefix else _short(Path(sys.executable))
     return f"{python} {path} {arguments}"
 

@@ -16,10 +16,10 @@ from diffusion_lab.commands.checks import check, plain
 from diffusion_lab.commands.composition import prepare_hydra
 from diffusion_lab.commands.console import exit_on_user_error, short
 from diffusion_lab.commands.data import decode_source, open_source
+from diffusion_lab.conf_path import CONF
 from diffusion_lab.errors import UserError, user_error_in
 from diffusion_lab.parts import build
 
-CONF = Path(__file__).parents[3] / "conf"
 CONSTANT = ("single_level",)  # nothing dissolves under these, so they are drawn only where they are asked for
 
 

@@ -1,16 +1,15 @@
 """`sweep.py`: a W&B sweep file, run here through the multirun of the program that it names."""
 
 import argparse
-import runpy
 import sys
 from pathlib import Path
 
+from diffusion_lab.commands import programs
 from diffusion_lab.commands.console import exit_on_user_error
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments import sweeps
 
-PROJECT = Path(__file__).parents[3]
-PROGRAMS = ("train.py", "evaluate.py")
+PROGRAMS = {"src/train.py": "train", "src/evaluate.py": "evaluate"}
 
 
 def main(arguments: list[str]) -> None:
@@ -25,20 +24,20 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--dry-run", action="store_true", help="list the jobs and their state, and run nothing")
     options = parser.parse_intermixed_args(arguments)
     program, multirun = exit_on_user_error(command_line, options.file, options.overrides, options.dry_run)
-    sys.argv = [str(program), *multirun]
-    runpy.run_path(str(program), run_name="__main__")
+    sys.argv = [program, *multirun]
+    getattr(programs, program)()
 
 
-def command_line(file: str, overrides: list[str], dry_run: bool) -> tuple[Path, list[str]]:
-    """The program of a sweep file and the arguments that make it run the sweep.
+def command_line(file: str, overrides: list[str], dry_run: bool) -> tuple[str, list[str]]:
+    """The program of a sweep file, by its name in `programs`, and the arguments that make it run the sweep.
 
     Raises:
-        UserError: the file is no sweep file, or its program is not there.
+        UserError: the file is no sweep file, or names another program.
     """
     sweep = sweeps.load(file)
-    program = PROJECT / "src" / Path(str(sweep["program"])).name
-    if program.name not in PROGRAMS or (PROJECT / str(sweep["program"])).resolve() != program.resolve():
-        raise UserError(f"{file}: program {sweep['program']} must be src/train.py or src/evaluate.py: nothing else is run")
+    if sweep["program"] not in PROGRAMS:
+        raise UserError(f"{file}: program {sweep['program']} is not run: it must be {' or '.join(PROGRAMS)}")
+    program = PROGRAMS[sweep["program"]]
     parameters = sweep["parameters"]
     arguments = [
         "-m",

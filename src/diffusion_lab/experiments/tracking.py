@@ -120,15 +120,15 @@ def log_summary(loggers: list[Logger], run: Run, results: dict, step: int) -> No
 
 
 def best_of_curves(run: Run) -> dict[str, float]:
-    """The best value that each figure reached which is also a curve of metrics.csv, as `best/val/<key>`."""
+    """The best value that each held-out curve of metrics.csv reached, as `best/<curve>`."""
     figures = {**FIGURES, **declared(run.results())}
-    best = {}
+    values = {}
     for row in run.curves():
-        for key, figure in figures.items():
-            if (curve := f"val/{key}") in row:
-                better = min if figure.less_is_better else max
-                best[f"best/{curve}"] = better(row[curve], best.get(f"best/{curve}", row[curve]))
-    return best
+        for curve in row:
+            if curve.startswith("val/") and not curve.endswith("_std"):
+                values.setdefault(curve, []).append(row[curve])
+    more = {f"val/{key}" for key, figure in figures.items() if not figure.less_is_better}
+    return {f"best/{curve}": (max if curve in more else min)(reached) for curve, reached in values.items()}
 
 
 def close(loggers: list[Logger], failed: bool = False) -> None:

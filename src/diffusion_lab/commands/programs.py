@@ -1,0 +1,101 @@
+"""The commands that Hydra composes a config for; `src/*.py` and `diffusion-lab` share them.
+
+Each imports its work when it is run: a mistake in a config is then answered before torch is there.
+"""
+
+from collections.abc import Callable
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from diffusion_lab.commands.composition import prepare_hydra
+from diffusion_lab.conf_path import CONF
+
+
+def program(name: str) -> Callable:
+    """A decorator: the function is run with the config `name`, as the command line asks for it."""
+
+    def wrap(work: Callable[[DictConfig], float | None]) -> Callable[[], None]:
+        def main() -> None:
+            prepare_hydra()
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(work)()
+
+        return main
+
+    return wrap
+
+
+def _folder() -> str:
+    return HydraConfig.get().runtime.output_dir
+
+
+def _is_multirun() -> bool:
+    return HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+@program("train")
+def train(cfg: DictConfig) -> float:
+    from diffusion_lab.commands.train import train as work
+
+    return work(cfg, _folder(), _is_multirun())
+
+
+@program("evaluate")
+def evaluate(cfg: DictConfig) -> float:
+    from diffusion_lab.commands.evaluate import evaluate_checkpoint
+
+    return evaluate_checkpoint(cfg, _folder(), _is_multirun())
+
+
+@program("sample")
+def sample(cfg: DictConfig) -> None:
+    from diffusion_lab.commands.sample import sample_checkpoint
+
+    sample_checkpoint(cfg, _folder())
+
+
+@program("edit")
+def edit(cfg: DictConfig) -> None:
+    from diffusion_lab.commands.edit import edit_images
+
+    edit_images(cfg, _folder())
+
+
+@program("dashboard")
+def dashboard(cfg: DictConfig) -> None:
+    from diffusion_lab.commands.dashboard import make_dashboard
+
+    make_dashboard(cfg, _folder())
+
+
+@program("benchmark")
+def benchmark(cfg: DictConfig) -> None:
+    from diffusion_lab.benchmarks.run import benchmark as work
+
+    work(cfg, _folder())
+
+
+def report() -> None:
+    import sys
+
+    from diffusion_lab.commands.report import main
+
+    main(sys.argv[1:])
+
+
+def plot() -> None:
+    import sys
+
+    from diffusion_lab.commands.plot import main
+
+    main(sys.argv[1:])
+
+
+def sweep() -> None:
+    import sys
+
+    from diffusion_lab.commands.sweep import main
+
+    main(sys.argv[1:])

@@ -1,0 +1,56 @@
+"""The example of docs/extending.md, run as a user would."""
+
+import json
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import PROJECT
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """The files of the example."""
+    text = (PROJECT / "docs/extending.md").read_text()
+    for name, content in re.findall(r"`((?:conf|parts)/[\w/.]+)`\n\n```\w+\n(.*?)```", text, re.DOTALL):
+        file = tmp_path / "mine" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+    (tmp_path / "mine/parts/__init__.py").touch()
+    assert len(list((tmp_path / "mine").rglob("*.*"))) == 11
+    return tmp_path
+
+
+def typed(folder, monkeypatch, script, *arguments):
+    monkeypatch.setenv("DIFFUSION_LAB_CONF", "mine/conf")
+    command = [sys.executable, str(PROJECT / f"src/{script}.py"), *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240, check=False)
+
+
+def test_the_example_trains_is_reported_and_is_opened_by_those_who_trust_it(mine, monkeypatch):
+    choices = (
+        "schedule=half",
+        "network=mlp",
+        "data=noise",
+        "sampler=two_calls",
+        "metrics/figures=[errors,kid,fid,contrast]",
+    )
+    small = ("epochs=1", "batch_size=16", "metrics.samples=20", "grid.count=4", "logger=csv", "objective=contrast")
+    result = typed(mine, monkeypatch, "train", "-m", *choices, *small, "seed=0,1")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "Ranking by" not in result.stderr
+    assert "contrast" in result.stdout
+    runs = sorted((mine / "outputs/noise").glob("*/results.json"))
+    results = [json.loads(file.read_text()) for file in runs]
+    assert all(0 < each["contrast"] < 255 and each["network_calls"] == 2 for each in results)
+    checkpoint = f"checkpoint={runs[0].parent}/checkpoints/last.ckpt"
+    strange = typed(mine, monkeypatch, "sample", checkpoint, "count=2")
+    assert strange.returncode == 1
+    assert "if you trust it, add trusted=[diffusion_lab,parts]" in strange.stderr
+    trusting = typed(
+        mine, monkeypatch, "sample", checkpoint, "count=2", "trusted=[diffusion_lab,parts]", "hydra.run.dir=drawn"
+    )
+    assert trusting.returncode == 0, trusting.stderr
+    assert len(list((mine / "drawn").glob("0*.png"))) == 2
