@@ -33,10 +33,10 @@ bench: setup ## how fast it is here, part by part (ARGS="benchmark=profile": whe
 	@$(BIN)/python src/benchmark.py $(ARGS)
 
 test: setup ## run the tests
-	@$(BIN)/python -m pytest -q $(ARGS)
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
 
-test-slow: setup ## run the tests that train for minutes
-	@$(BIN)/python -m pytest -q -m slow $(ARGS)
+test-slow: setup ## run all tests, those that train for minutes too
+	@$(BIN)/python -m pytest -q -m "slow or not slow" $(ARGS)
 
 lint: setup ## check style and formatting
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -3,6 +3,8 @@
 import os
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes of two threads each fight for two cores
+
 import pytest
 import torch
 from hydra import compose, initialize_config_dir

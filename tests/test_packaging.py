@@ -52,7 +52,7 @@ def empty_environment(wheel, tmp_path) -> Path:
     return tmp_path / "env/bin/diffusion-lab"
 
 
-def typed(command: Path, folder: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+def typed(command: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     folder.mkdir(exist_ok=True)
     environment = {**os.environ, **environment}
     environment.pop("PYTHONPATH", None)
