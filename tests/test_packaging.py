@@ -54,11 +54,9 @@ def empty_environment(wheel, tmp_path) -> Path:
 
 def typed(command: Path, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     folder.mkdir(exist_ok=True)
-    environment = {**os.environ, **environment}
-    environment.pop("PYTHONPATH", None)
-    result = subprocess.run(
-        [str(command), *arguments], cwd=folder, capture_output=True, text=True, env=environment, check=False
-    )
+    own = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    words = [str(command), *arguments]
+    result = subprocess.run(words, cwd=folder, capture_output=True, text=True, env=own, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
     return result
 

@@ -1,8 +1,17 @@
 """What Hydra is told before it composes a config."""
 
-from hydra.core.config_store import ConfigStore
-from omegaconf import OmegaConf
+from collections.abc import Sequence
 
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from diffusion_lab.conf_path import CONF
+from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.runs import run_name
 
 
@@ -14,3 +23,22 @@ def prepare_hydra() -> None:
     """
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     ConfigStore.__deepcopy__ = lambda store, memo: store
+
+
+def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
+    """The config that `python src/<name>.py <overrides>` composes, its own part of Hydra's set aside as there.
+
+    Raises:
+        UserError: the overrides do not compose.
+    """
+    prepare_hydra()
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            cfg = compose(name, list(overrides), return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(" ".join(str(error).split())) from error
+    HydraConfig.instance().set_config(cfg)  # what ${hydra:...} refers to
+    cfg = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
+    OmegaConf.set_struct(cfg, True)
+    return cfg

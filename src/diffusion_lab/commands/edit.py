@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,6 +24,14 @@ if TYPE_CHECKING:
     from diffusion_lab.sampling.edits import Needs
 
 ROWS = 24  # of the strip, at most
+
+
+class Result(NamedTuple):
+    """Title to images (M, C, H, W), values from 0 to 1; what was measured, an image each; network calls an image."""
+
+    pixels: dict[str, Tensor]
+    figures: dict[str, list[float]]
+    calls: float
 
 
 class Inputs(NamedTuple):
@@ -45,36 +54,54 @@ def edit_images(cfg: DictConfig, folder: str) -> None:
 
 def _edit(cfg: DictConfig, run: Run) -> list[str]:
     check(cfg)
-    import torch
-
     from diffusion_lab.commands.opened import open_drawing
-    from diffusion_lab.sampling.draw import NetworkCalls
-    from diffusion_lab.sampling.edits import needs_of, prepare
+    from diffusion_lab.sampling.edits import needs_of
 
     drawing, config = open_drawing(cfg)
+    edit = edit_of(cfg, config)
+    inputs = inputs_of(cfg, needs_of(edit), drawing, config)
+    result = edited(edit, drawing, inputs, cfg.batch_size)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    _write(run, result.pixels, inputs.names)
+    _write_figures(cfg, config, run, inputs, result)
+    return [_what(cfg, config, len(inputs.pixels), result.calls), *_said(run, result.figures)]
+
+
+def edit_of(cfg: DictConfig, config: dict) -> Callable:
+    """The edit that `cfg` names.
+
+    Raises:
+        UserError: it wants another sampler than that of `config`.
+    """
+    from diffusion_lab.sampling.edits import needs_of
+
     edit = build(cfg.edit, "edit", _convert_="all")
     _check_sampler(needs_of(edit), config)
-    denoiser = drawing.guided()
-    inputs = _inputs(cfg, needs_of(edit), drawing, config)
-    edited = []
+    return edit
+
+
+def edited(edit: Callable, drawing: Drawing, inputs: Inputs, batch_size: int) -> Result:
+    """Do the edit, `batch_size` images at a time."""
+    import torch
+
+    from diffusion_lab.sampling.draw import NetworkCalls
+    from diffusion_lab.sampling.edits import prepare
+
+    denoiser, parts = drawing.guided(), []
     with (
         NetworkCalls(denoiser) as calls,
         calls_progress(drawing.denoiser, None, "Editing"),
         torch.inference_mode(),
         drawing.machine.autocast,
     ):
-        for indices in torch.arange(len(inputs.pixels)).split(cfg.batch_size):
+        for indices in torch.arange(len(inputs.pixels)).split(batch_size):
             labels = None if inputs.labels is None else inputs.labels[indices]
             images = (inputs.pixels[indices], labels, drawing.seed, indices)
-            edited.append(edit(prepare(denoiser, drawing.sampler, *images)))
-    columns = {title: torch.cat([part.columns[title] for part in edited]) for title in edited[0].columns}
+            parts.append(edit(prepare(denoiser, drawing.sampler, *images)))
+    columns = {title: torch.cat([part.columns[title] for part in parts]) for title in parts[0].columns}
     pixels = {title: denoiser.space.decode(images).cpu() for title, images in columns.items()}
-    figures = {name: torch.cat([part.figures[name] for part in edited]).tolist() for name in edited[0].figures}
-    per_image = calls.count / len(inputs.pixels)
-    run.folder.mkdir(parents=True, exist_ok=True)
-    _write(run, pixels, inputs.names)
-    _write_figures(cfg, config, run, inputs, per_image, figures)
-    return [_what(cfg, config, len(inputs.pixels), per_image), *_said(run, figures)]
+    figures = {name: torch.cat([part.figures[name] for part in parts]).tolist() for name in parts[0].figures}
+    return Result(pixels, figures, calls.count / len(inputs.pixels))
 
 
 def _check_sampler(needs: Needs, config: dict) -> None:
@@ -83,7 +110,7 @@ def _check_sampler(needs: Needs, config: dict) -> None:
         raise UserError("this edit goes back the way that DDIM came: take sampler=ddim, with sampler.eta=0")
 
 
-def _inputs(cfg: DictConfig, needs: Needs, drawing: Drawing, config: dict) -> Inputs:
+def inputs_of(cfg: DictConfig, needs: Needs, drawing: Drawing, config: dict) -> Inputs:
     """The images that `cfg` names, or of the checkpoint's data set, or blank ones for an edit that starts from nothing."""
     import torch
 
@@ -171,7 +198,7 @@ def _slug(text: str) -> str:
     return re.sub(r"[^\w.]+", "_", text)
 
 
-def _write_figures(cfg: DictConfig, config: dict, run: Run, inputs: Inputs, calls: float, figures: dict) -> None:
+def _write_figures(cfg: DictConfig, config: dict, run: Run, inputs: Inputs, result: Result) -> None:
     written = {
         "checkpoint": str(cfg.checkpoint),
         "edit": OmegaConf.to_container(cfg.edit),
@@ -180,8 +207,8 @@ def _write_figures(cfg: DictConfig, config: dict, run: Run, inputs: Inputs, call
         "seed": config["seed"],
         "images": inputs.names,
         "labels": None if inputs.labels is None else inputs.labels.tolist(),
-        "network_calls": calls,
-        "figures": figures,
+        "network_calls": result.calls,
+        "figures": result.figures,
     }
     run.folder.joinpath("edit.json").write_text(json.dumps(written, indent=2) + "\n")
 

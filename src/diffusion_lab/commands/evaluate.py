@@ -26,7 +26,7 @@ def evaluate_checkpoint(cfg: DictConfig, folder: str, is_multirun: bool) -> floa
     In a multirun a failure is written to results.json and returns infinity, so that the other jobs go on.
     """
     run = Run(Path(folder))
-    results = attempt(_evaluate, cfg, run, is_multirun)
+    results = attempt(run_once, cfg, run, is_multirun)
     if not is_multirun:
         print_figures(results, str(cfg.checkpoint))
         print(f"run folder   {short(run.folder)}")
@@ -34,7 +34,8 @@ def evaluate_checkpoint(cfg: DictConfig, folder: str, is_multirun: bool) -> floa
     return to_minimise(results, cfg.objective)
 
 
-def _evaluate(cfg: DictConfig, run: Run) -> dict:
+def run_once(cfg: DictConfig, run: Run) -> dict:
+    """The results of `cfg` in `run`'s folder: those that are there, or else made now."""
     config, opened = evaluation_config(cfg)
     with alone(run, config) as work:
         return work.results or work.finish(_score(cfg, config, opened, run))

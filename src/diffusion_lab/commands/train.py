@@ -27,13 +27,14 @@ def train(cfg: DictConfig, folder: str, is_multirun: bool) -> float:
     In a multirun a failure is written to results.json and returns infinity, so that the other jobs go on.
     """
     run = Run(Path(folder))
-    results = attempt(_train, cfg, run, is_multirun)
+    results = attempt(run_once, cfg, run, is_multirun)
     if not is_multirun:
         _print_end(run, results, cfg)
     return to_minimise(results, cfg.objective)
 
 
-def _train(cfg: DictConfig, run: Run) -> dict:
+def run_once(cfg: DictConfig, run: Run) -> dict:
+    """The results of `cfg` in `run`'s folder: those that are there, or else made now."""
     config = training_config(cfg)
     with alone(run, config) as work:
         return work.results or work.finish(fit(config, run))
