@@ -66,7 +66,7 @@ def test_own_images_are_edited(file):
         model.edit("sdedit", torch.rand(2, 3, 28, 28))
 
 
-def test_mistakes_are_user_errors(file):
+def test_mistakes_are_user_errors(file, tmp_path):
     model = lab.load(file)
     for call in (
         lambda: model.sample(2, label="rose"),
@@ -74,7 +74,7 @@ def test_mistakes_are_user_errors(file):
         lambda: model.sample(2, steps=0),
         lambda: lab.load("nowhere.ckpt"),
         lambda: lab.compose("loss=nonsense"),
-        lambda: lab.report("."),
+        lambda: lab.report(tmp_path),
     ):
         with pytest.raises(lab.UserError):
             call()
