@@ -1,6 +1,6 @@
 """Draw every noise schedule side by side: python src/plot.py schedules [key=value ...]"""
 
-from diffusion_lab.commands.programs import plot
+from diffusion_lab.programs import plot
 
 if __name__ == "__main__":
     plot()

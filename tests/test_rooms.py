@@ -8,7 +8,8 @@ PACKAGE = PROJECT / "src/diffusion_lab"
 ROOMS = (  # from the bottom up; each imports from those before it, and within itself
     *("errors", "conf_path", "figures", "hardware", "parts", "conditions"),
     *("data", "spaces", "process", "networks", "denoiser", "classifier", "older_checkpoints", "checkpoints"),
-    *("sampling", "metrics", "training", "experiments", "tasks", "reports", "commands", "benchmarks", "api", "__main__"),
+    *("sampling", "metrics", "training", "experiments", "tasks", "reports", "commands", "benchmarks", "api", "programs"),
+    "__main__",
 )
 
 

@@ -2,7 +2,7 @@
 
 import sys
 
-from diffusion_lab.commands import programs
+from diffusion_lab import programs
 
 COMMANDS = {
     "train": "train, sample and score one experiment, or with -m a grid of them",

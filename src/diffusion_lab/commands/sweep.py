@@ -1,10 +1,8 @@
 """`sweep.py`: a W&B sweep file, run here through the multirun of the program that it names."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from diffusion_lab.commands import programs
 from diffusion_lab.commands.console import exit_on_user_error
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments import sweeps
@@ -12,8 +10,9 @@ from diffusion_lab.experiments import sweeps
 PROGRAMS = {"src/train.py": "train", "src/evaluate.py": "evaluate"}
 
 
-def main(arguments: list[str]) -> None:
-    """Parse `FILE [overrides] [--dry-run]`, then run the file's program as a multirun with Hydra's sweeper `sweep_file`."""
+def parsed(arguments: list[str]) -> tuple[str, list[str]]:
+    """What `FILE [overrides] [--dry-run]` asks for: the file's program, "train" or "evaluate", and its arguments, which make it
+    a multirun with Hydra's sweeper `sweep_file`."""
     parser = argparse.ArgumentParser(
         prog="sweep.py",
         description="Run a W&B sweep file here, without an account. Run again, it goes on where it was.",
@@ -23,13 +22,11 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="in place of parameters, or beside them")
     parser.add_argument("--dry-run", action="store_true", help="list the jobs and their state, and run nothing")
     options = parser.parse_intermixed_args(arguments)
-    program, multirun = exit_on_user_error(command_line, options.file, options.overrides, options.dry_run)
-    sys.argv = [program, *multirun]
-    getattr(programs, program)()
+    return exit_on_user_error(command_line, options.file, options.overrides, options.dry_run)
 
 
 def command_line(file: str, overrides: list[str], dry_run: bool) -> tuple[str, list[str]]:
-    """The program of a sweep file, by its name in `programs`, and the arguments that make it run the sweep.
+    """The program of a sweep file and the arguments that make it run the sweep.
 
     Raises:
         UserError: the file is no sweep file, or names another program.

@@ -1,8 +1,9 @@
-"""The commands that Hydra composes a config for; `src/*.py` and `diffusion-lab` share them.
+"""The programs: `src/*.py` and `diffusion-lab` share them.
 
 Each imports its work when it is run: a mistake in a config is then answered before torch is there.
 """
 
+import sys
 from collections.abc import Callable
 
 import hydra
@@ -78,24 +79,20 @@ def benchmark(cfg: DictConfig) -> None:
 
 
 def report() -> None:
-    import sys
-
     from diffusion_lab.commands.report import main
 
     main(sys.argv[1:])
 
 
 def plot() -> None:
-    import sys
-
     from diffusion_lab.commands.plot import main
 
     main(sys.argv[1:])
 
 
 def sweep() -> None:
-    import sys
+    from diffusion_lab.commands.sweep import parsed
 
-    from diffusion_lab.commands.sweep import main
-
-    main(sys.argv[1:])
+    program, arguments = parsed(sys.argv[1:])
+    sys.argv = [program, *arguments]
+    {"train": train, "evaluate": evaluate}[program]()
