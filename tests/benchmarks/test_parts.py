@@ -69,6 +69,7 @@ def test_photographs_are_decoded_once(tmp_path):
     assert again.value > decoding.value
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_a_process_of_its_own(tmp_path):
     much = torch.ones(2**29)  # 2 GB, here
     peak, growth = memory.of_training(tmp_path, 1, 0.05, SMALL, steps=20)

@@ -1,5 +1,6 @@
 """Precision and devices: two processes on the CPU, bf16 on request."""
 
+import pytest
 import torch
 
 from diffusion_lab.experiments.runs import Run
@@ -17,6 +18,7 @@ def test_precision_follows_the_processor(monkeypatch):
     assert pick_device("cpu") == cpu
 
 
+@pytest.mark.slow
 def test_bf16_trains_scores_and_samples(tmp_path):
     result = type_command(tmp_path, "train", *TINY, "logger=csv", "trainer.precision=bf16-mixed", "hydra.run.dir=run")
     assert result.returncode == 0, result.stderr
@@ -35,6 +37,7 @@ def test_a_gpu_trains_the_same_command(tmp_path):
     assert results["noise_loss"] < 1.2
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_run(tmp_path):
     options = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "hydra.run.dir=run")
     result = type_command(tmp_path, "train", *TINY, *options)

@@ -85,6 +85,7 @@ def test_a_search_goes_on_from_its_figures_and_failures_are_reported(tmp_path):
     assert report.count("does not suit network unet") == len(failed)
 
 
+@pytest.mark.slow
 def test_samplers_of_one_checkpoint(tmp_path):
     trained = type_command(tmp_path, "train", *TINY, "epochs=1", "logger=csv", "hydra.run.dir=trained")
     assert trained.returncode == 0, trained.stderr
@@ -103,7 +104,7 @@ def test_samplers_of_one_checkpoint(tmp_path):
     [
         ("sweep", ["none.yaml"], "none.yaml is not a file"),
         ("sweep", ["broken.yaml"], "has no `program`"),
-        ("sweep", ["elsewhere.yaml"], "program src/other.py is not a file"),
+        ("sweep", ["elsewhere.yaml"], "program src/other.py is not run: it must be src/train.py or src/evaluate.py"),
         (
             "sweep",
             [str(SWEEPS / "samplers.yaml"), "checkpoint=none.ckpt"],
@@ -125,6 +126,8 @@ def test_samplers_of_one_checkpoint(tmp_path):
 def test_mistakes_get_one_line_and_leave_nothing(tmp_path, script, arguments, message):
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.yaml").write_text("method: grid")
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src/other.py").write_text("raise SystemExit(7)")
     (tmp_path / "elsewhere.yaml").write_text("{program: src/other.py, method: grid, parameters: {a: {values: [1]}}}")
     assert message in one_line_error(type_command(tmp_path, script, *arguments))
     assert not (tmp_path / "outputs").exists()

@@ -35,11 +35,11 @@ def report_folder(folder: str, overrides: list[str]) -> None:
     from diffusion_lab.reports.collect import find_runs
 
     runs = find_runs(Path(folder))
-    if not runs:
-        raise UserError(f"{folder} holds no runs (looked for results.json and config.yaml, also in subfolders)")
     known = {key for run in runs for key in declared(run.results())}
     if objective not in known and objective not in FIGURES:
         raise UserError(f"objective={objective} must be one of {', '.join(sorted(known) or RANKED)}")
+    if not runs:
+        raise UserError(f"{folder} holds no runs (looked for results.json and config.yaml, also in subfolders)")
     write(runs, Path(folder), objective)
 
 

@@ -11,8 +11,8 @@ PROGRAMS = {"src/train.py": "train", "src/evaluate.py": "evaluate"}
 
 
 def parsed(arguments: list[str]) -> tuple[str, list[str]]:
-    """What `FILE [overrides] [--dry-run]` asks for: the file's program, "train" or "evaluate", and its arguments, which make it
-    a multirun with Hydra's sweeper `sweep_file`."""
+    """What `FILE [overrides] [--dry-run]` asks for: the file's program, "train" or "evaluate", and the arguments that make
+    it a multirun with Hydra's sweeper `sweep_file`."""
     parser = argparse.ArgumentParser(
         prog="sweep.py",
         description="Run a W&B sweep file here, without an account. Run again, it goes on where it was.",
