@@ -33,7 +33,7 @@ bench: setup ## how fast it is here, part by part (ARGS="benchmark=profile": whe
 	@$(BIN)/python src/benchmark.py $(ARGS)
 
 test: setup ## run the tests
-	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(ARGS)
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal $(ARGS)
 
 test-slow: setup ## run all tests, those that train for minutes too
 	@$(BIN)/python -m pytest -q -m "slow or not slow" $(ARGS)

@@ -5,7 +5,6 @@ only the parts that conf/ offers are built, and those of packages that the user 
 """
 
 import contextlib
-import hashlib
 import pickle
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -49,12 +48,6 @@ class Checkpoint:
     averaged: bool
     state: dict
     trusted: tuple[str, ...] | None
-
-    @property
-    def sha256(self) -> str:
-        """What names the file's content."""
-        with self.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def model(self, kind: type[NoisyModel]) -> NoisyModel:
         """The model, in evaluation mode, in the layout that it is fastest in.

@@ -239,3 +239,22 @@ def test_evaluate_finds_images_that_have_moved(tmp_path):
     evaluate_checkpoint(composed("evaluate", *overrides), str(tmp_path / "evaluation"), is_multirun=False)
     figures = [json.loads((tmp_path / name / "results.json").read_text()) for name in ("run", "evaluation")]
     assert figures[0]["kid"] == figures[1]["kid"]
+
+
+def test_a_training_starts_from_weights_and_learns_from_a_teacher(run_of, finished, tmp_path):
+    files = {name: tmp_path / f"{name}.ckpt" for name in ("start", "teacher")}
+    for file in files.values():
+        file.write_bytes(finished.last_checkpoint.read_bytes())
+    options = ("logger=csv", "epochs=1", f"init_from={files['start']}")
+    taught = ("teacher=checkpoint", f"teacher.checkpoint={files['teacher']}")
+    run = run_of(*options, *taught, folder="taught")
+    assert run.results()["image_loss"] < finished.results()["image_loss"]
+    assert run.results()["choices"]["teacher"] == "checkpoint"
+    fresh = run_of("logger=csv", "epochs=1", folder="fresh")
+    assert run.results()["image_loss"] < fresh.results()["image_loss"]
+    before = run.results()["config_hash"]
+    files["start"].write_bytes((finished.checkpoints / "best.ckpt").read_bytes() + b" ")  # another file of that name
+    with pytest.raises(SystemExit):
+        run_of(*options, *taught, "network.widths=[16,24]", folder="other")
+    changed = run_of(*options, *taught, folder="taught").results()["config_hash"]
+    assert changed != before

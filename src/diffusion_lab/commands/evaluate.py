@@ -13,7 +13,7 @@ from diffusion_lab.commands.choices import with_choices
 from diffusion_lab.commands.console import calls_progress, print_figures, short
 from diffusion_lab.commands.data import decode_source, open_source
 from diffusion_lab.commands.job import alone, attempt, to_minimise
-from diffusion_lab.experiments.runs import Run
+from diffusion_lab.experiments.runs import Run, sha256_of
 from diffusion_lab.parts import build
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def evaluation_config(cfg: DictConfig) -> tuple[dict, Checkpoint]:
     """
     check(cfg)
     opened = build(cfg.model, "model")
-    asked = {"checkpoint": str(cfg.checkpoint), "checkpoint_sha256": opened.sha256, "precision": cfg.precision}
+    asked = {"checkpoint": str(cfg.checkpoint), "checkpoint_sha256": sha256_of(opened.path), "precision": cfg.precision}
     return {**with_choices(opened.config, cfg), **asked}, opened
 
 

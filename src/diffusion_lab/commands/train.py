@@ -12,7 +12,7 @@ from diffusion_lab.commands.checks import check, check_labels, plain
 from diffusion_lab.commands.console import command, print_figures, short
 from diffusion_lab.commands.data import decode_source, open_source
 from diffusion_lab.commands.job import alone, attempt, to_minimise
-from diffusion_lab.experiments.runs import Run
+from diffusion_lab.experiments.runs import Run, sha256_of
 from diffusion_lab.parts import build
 
 if TYPE_CHECKING:
@@ -51,7 +51,10 @@ def training_config(cfg: DictConfig) -> dict:
         cfg.data.num_classes = len(open_source(plain(cfg)["data"]).class_names)
     config = plain(cfg)
     check_labels(config)
-    return config
+    files = {"init_from": config["init_from"], "teacher": config["teacher"].get("checkpoint")}
+    # By content: another file of the same name makes another run.
+    contents = {key: sha256_of(Path(file)) for key, file in files.items() if file}
+    return {**config, "contents": contents} if contents else config
 
 
 def fit(config: dict, run: Run) -> dict:

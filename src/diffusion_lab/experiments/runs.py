@@ -150,6 +150,12 @@ def config_hash(config: dict) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
 
 
+def sha256_of(file: Path) -> str:
+    """What names a file's content."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
 def ends_epoch(row: dict) -> bool:
     """Whether a row of metrics.csv is that of an epoch's end: there the held-out errors stand, whichever they are, and how
     long was trained so far."""
