@@ -2,12 +2,11 @@
 
 import json
 import re
-import subprocess
-import sys
 
 import pytest
 
 from tests.conftest import PROJECT
+from tests.typed import type_command
 
 
 @pytest.fixture
@@ -23,13 +22,8 @@ def mine(tmp_path):
     return tmp_path
 
 
-def typed(folder, monkeypatch, script, *arguments):
-    monkeypatch.setenv("DIFFUSION_LAB_CONF", "mine/conf")
-    command = [sys.executable, str(PROJECT / f"src/{script}.py"), *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240, check=False)
-
-
 def test_the_example_trains_is_reported_and_is_opened_by_those_who_trust_it(mine, monkeypatch):
+    monkeypatch.setenv("DIFFUSION_LAB_CONF", "mine/conf")
     choices = (
         "schedule=half",
         "network=mlp",
@@ -38,7 +32,7 @@ def test_the_example_trains_is_reported_and_is_opened_by_those_who_trust_it(mine
         "metrics/figures=[errors,kid,fid,contrast]",
     )
     small = ("epochs=1", "batch_size=16", "metrics.samples=20", "grid.count=4", "logger=csv", "objective=contrast")
-    result = typed(mine, monkeypatch, "train", "-m", *choices, *small, "seed=0,1")
+    result = type_command(mine, "train", "-m", *choices, *small, "seed=0,1")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "Ranking by" not in result.stderr
     assert "contrast" in result.stdout
@@ -46,11 +40,9 @@ def test_the_example_trains_is_reported_and_is_opened_by_those_who_trust_it(mine
     results = [json.loads(file.read_text()) for file in runs]
     assert all(0 < each["contrast"] < 255 and each["network_calls"] == 2 for each in results)
     checkpoint = f"checkpoint={runs[0].parent}/checkpoints/last.ckpt"
-    strange = typed(mine, monkeypatch, "sample", checkpoint, "count=2")
+    strange = type_command(mine, "sample", checkpoint, "count=2")
     assert strange.returncode == 1
     assert "if you trust it, add trusted=[diffusion_lab,parts]" in strange.stderr
-    trusting = typed(
-        mine, monkeypatch, "sample", checkpoint, "count=2", "trusted=[diffusion_lab,parts]", "hydra.run.dir=drawn"
-    )
+    trusting = type_command(mine, "sample", checkpoint, "count=2", "trusted=[diffusion_lab,parts]", "hydra.run.dir=drawn")
     assert trusting.returncode == 0, trusting.stderr
     assert len(list((mine / "drawn").glob("0*.png"))) == 2

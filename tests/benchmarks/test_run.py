@@ -2,7 +2,7 @@
 
 import json
 
-from tests.commands.test_command_line import one_line_error, type_command
+from tests.typed import one_line_error, type_command
 
 
 def test_a_part_is_measured_printed_and_written(tmp_path):

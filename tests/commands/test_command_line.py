@@ -1,10 +1,9 @@
-"""What a user types: the grid, a kill, and mistakes; each in a process of its own."""
+"""What a user types: the grid, a kill, and mistakes."""
 
 import itertools
 import json
 import os
 import pickle
-import signal
 import subprocess
 import sys
 import time
@@ -21,30 +20,11 @@ from diffusion_lab.commands.train import train
 from diffusion_lab.experiments.runs import Run
 from tests.conftest import PROJECT, TINY, composed
 from tests.experiments.wandb_file import history
-
-
-def type_command(folder: Path, script: str, *arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, str(PROJECT / f"src/{script}.py"), *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=240, check=False)
-
-
-@pytest.fixture(autouse=True)
-def _own_wandb_service(monkeypatch):
-    """A W&B run of this process, in another test, leaves its service to processes started here; it would outlive a kill."""
-    monkeypatch.delenv("WANDB_SERVICE", raising=False)
-
-
-def one_line_error(result: subprocess.CompletedProcess) -> str:
-    """The message of a failed command: one line, no traceback, exit status 1."""
-    assert result.returncode == 1, result.stdout + result.stderr
-    assert "Traceback" not in result.stderr
-    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
-    assert len(lines) == 1, result.stderr
-    return lines[0]
+from tests.typed import begin_command, kill, one_line_error, type_command, type_for_real
 
 
 def test_a_grid_goes_on_past_a_failure_and_is_not_run_twice(tmp_path):
-    arguments = ("-m", *TINY, "epochs=1", "logger=csv", "loss=mae,mse", "data.image_size=28,30")
+    arguments = ("-m", *TINY, "epochs=1", "logger=csv", "grid.every_n_epochs=9", "loss=mae,mse", "data.image_size=28,30")
     first = type_command(tmp_path, "train", *arguments)
     assert first.returncode == 1, first.stderr
     runs = {
@@ -63,8 +43,16 @@ def test_a_grid_goes_on_past_a_failure_and_is_not_run_twice(tmp_path):
 
 
 def test_jobs_run_side_by_side(tmp_path):
-    arguments = ("-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2", *TINY, "epochs=1", "seed=0,1")
-    result = type_command(tmp_path, "train", *arguments)
+    arguments = (
+        "-m",
+        "hydra/launcher=joblib",
+        "hydra.launcher.n_jobs=2",
+        *TINY,
+        "epochs=1",
+        "grid.every_n_epochs=9",
+        "seed=0,1",
+    )
+    result = type_for_real(tmp_path, "train", *arguments)
     assert result.returncode == 0, result.stderr
     assert "2 runs: 2 finished" in result.stdout
     assert len(list(tmp_path.rglob("offline-run-*"))) == 2  # each its own W&B run
@@ -73,13 +61,11 @@ def test_jobs_run_side_by_side(tmp_path):
 def test_killed_and_typed_again_it_ends_as_if_never_killed(tmp_path):
     arguments = [*TINY, "epochs=4"]
     assert type_command(tmp_path, "train", *arguments, "hydra.run.dir=unbroken").returncode == 0
-    command = [sys.executable, str(PROJECT / "src/train.py"), *arguments, "hydra.run.dir=killed"]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    checkpoint = tmp_path / "killed/checkpoints/last.ckpt"
-    while not checkpoint.exists() and process.poll() is None:
-        time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
+    with begin_command(tmp_path, "train", *arguments, "hydra.run.dir=killed") as (process, _):
+        while not (tmp_path / "killed/checkpoints/last.ckpt").exists():
+            assert process.is_alive()
+            time.sleep(0.02)
+        kill(process)
     assert not (tmp_path / "killed/results.json").exists()
     assert type_command(tmp_path, "train", *arguments, "hydra.run.dir=killed").returncode == 0
     figures = [json.loads((tmp_path / name / "results.json").read_text()) for name in ("killed", "unbroken")]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands.test_command_line import one_line_error, type_command
+from tests.typed import one_line_error, type_command
 
 KEY = "0123456789" * 4
 

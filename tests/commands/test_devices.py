@@ -5,8 +5,8 @@ import torch
 
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.hardware import choose_precision, pick_device
-from tests.commands.test_command_line import type_command
 from tests.conftest import TINY, needs_gpu
+from tests.typed import type_command
 
 
 def test_precision_follows_the_processor(monkeypatch):

@@ -10,8 +10,8 @@ from diffusion_lab.experiments.pictures import dissolve
 from diffusion_lab.experiments.schedule_figure import schedule_figure
 from diffusion_lab.process.schedules import Cosine, Edm, Flow, SingleLevel
 from diffusion_lab.spaces.pixels import Pixels
-from tests.commands.test_command_line import one_line_error, type_command
 from tests.conftest import PROJECT
+from tests.typed import one_line_error, type_command
 
 NAMES = {file.stem for file in (PROJECT / "conf/schedule").glob("*.yaml")} - {"single_level"}  # nothing dissolves there
 

@@ -2,18 +2,14 @@
 
 import csv
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 import yaml
 
-from tests.commands.test_command_line import one_line_error, type_command
 from tests.conftest import PROJECT, TINY
+from tests.typed import begin_command, kill, one_line_error, type_command
 
 SWEEPS = PROJECT / "sweeps"
 COSTS = ("train_seconds",)  # what two runs of the same thing may differ in
@@ -23,7 +19,8 @@ def tiny_sweep(folder: Path, **changes) -> str:
     sweep = yaml.safe_load((SWEEPS / "quick.yaml").read_text())
     fixed = {key: {"value": yaml.safe_load(value)} for key, value in (override.split("=") for override in TINY)}
     sweep["parameters"] |= {**fixed, "epochs": {"value": 3}, "logger": {"value": "csv"}, "schedule": {"value": "linear"}}
-    sweep |= changes
+    sweep["parameters"] |= {"metrics/figures": {"value": ["errors"]}, "grid.every_n_epochs": {"value": 9}}
+    sweep |= {"metric": {"name": "noise_loss", "goal": "minimize"}, **changes}
     (folder / "tiny.yaml").write_text(yaml.safe_dump(sweep))
     return "tiny.yaml"
 
@@ -42,14 +39,12 @@ def test_killed_anywhere_and_typed_again_the_report_is_the_same(tmp_path):
     assert "over 2 pairs (loss)" in unbroken.stdout
 
     file, runs = tiny_sweep(tmp_path / "killed"), tmp_path / "killed/outputs/quick"
-    command = [sys.executable, str(PROJECT / "src/sweep.py"), file]
-    process = subprocess.Popen(command, cwd=tmp_path / "killed", stdout=subprocess.DEVNULL, start_new_session=True)
     second = runs / "loss-mse_seed-0"
-    while not (second / "checkpoints/last.ckpt").is_file():
-        assert process.poll() is None
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    with begin_command(tmp_path / "killed", "sweep", file) as (process, _):
+        while not (second / "checkpoints/last.ckpt").is_file():
+            assert process.is_alive()
+            time.sleep(0.02)
+        kill(process)
     first = runs / "loss-mae_seed-0/checkpoints/last.ckpt"
     stamp = first.stat().st_mtime_ns
     assert not (second / "results.json").exists()
@@ -107,12 +102,12 @@ def test_samplers_of_one_checkpoint(tmp_path):
         ("sweep", ["elsewhere.yaml"], "program src/other.py is not run: it must be src/train.py or src/evaluate.py"),
         (
             "sweep",
-            [str(SWEEPS / "samplers.yaml"), "checkpoint=none.ckpt"],
+            [str(SWEEPS / "samplers.yaml"), "checkpoint=none.ckpt", "sampler=ddim", "sampler.steps=2"],
             "checkpoint=none.ckpt is not a file",
         ),
         (
             "sweep",
-            [str(SWEEPS / "reference_flowers.yaml"), "data.root=nowhere"],
+            [str(SWEEPS / "quick.yaml"), "data=flowers", "data.root=nowhere", "seed=0"],
             "data.root=nowhere is not a folder",
         ),
         ("sweep", [str(SWEEPS / "quick.yaml"), "epochs="], "epochs= must be a whole number"),
