@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train grid sweep debug bench wheel test test-slow lint format sync clean
+.PHONY: help setup train grid sweep debug bench wheel test test-slow lint format notebooks sync clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ wheel: setup ## build a wheel into dist/, conf/ included
 
 sync: setup ## upload the offline W&B runs under outputs/ (needs an account)
 	@find outputs -type d -name 'offline-run-*' -exec $(BIN)/wandb sync {} +
+
+notebooks: setup ## run the notebooks and keep their outputs in them
+	@cd notebooks && for file in *.ipynb; do ../$(BIN)/jupyter execute --inplace $$file || exit 1; done
 
 clean: ## remove the environment and caches; outputs/ stays
 	rm -rf .venv .pytest_cache .ruff_cache src/*.egg-info

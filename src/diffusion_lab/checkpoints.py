@@ -6,6 +6,7 @@ only the parts that conf/ offers are built, and those of packages that the user 
 
 import contextlib
 import pickle
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -96,7 +97,9 @@ def _read(path: Path) -> dict:
     if not path.is_file():
         raise UserError(f"checkpoint={path} is not a file; a run's are in outputs/<name>/<run>/checkpoints/")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # on other programs' files, which get a line of their own below
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(f"checkpoint={path} holds pickled code, which is never run, or is damaged") from error
     except Exception as error:

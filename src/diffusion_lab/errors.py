@@ -1,8 +1,12 @@
-"""The exception that means "the user can mend this"."""
+"""The exceptions that are no defects: "the user can mend this", and "the sweep wants no more of this"."""
 
 
 class UserError(Exception):
     """A mistake in the command, the config or the data; its message is one line that says what to do."""
+
+
+class StoppedEarly(Exception):
+    """A sweep's `early_terminate` has stopped this training; the message says when and why."""
 
 
 def user_error_in(error: BaseException | None) -> UserError | None:

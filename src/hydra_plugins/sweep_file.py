@@ -42,27 +42,36 @@ class SweepFile(Sweeper):
     def _sweep(self, arguments: list[str]) -> None:
         from diffusion_lab.commands.plan import announce
         from diffusion_lab.experiments import sweeps
+        from diffusion_lab.experiments.shared_search import SharedSearch, done_before
 
         sweep = sweeps.with_overrides(sweeps.load(self.file), arguments)
         self._name_runs_by_what_varies(sweep)
         at_once = self._at_once()
-        planned = [self._job(job) for job in sweeps.known_jobs(sweep, lambda job: self._job(job).figure)]
+        folder = Path(self.config.hydra.sweep.dir)
+        done = done_before(sweep, folder)
+        planned = [self._job(job) for job in sweeps.known_jobs(sweep, lambda job: self._job(job).figure, done)]
         announce(planned, sweeps.job_count(sweep), at_once, self.dry_run)
         if self.dry_run:
             return
-        sweeps.save(sweep, self.config.hydra.sweep.dir)
-        if sweep["method"] != "bayes":
-            self._launch([job.overrides for job in planned], 0)
-            return
-        done = []
-        while batch := sweeps.next_jobs(sweep, done, at_once):
-            self._launch(batch, len(done))
-            done += [(job, self._job(job).figure) for job in batch]
+        sweeps.save(sweep, folder)
+        if sweep["method"] == "grid" and "early_terminate" not in sweep:
+            self._launch([sweeps.as_overrides(job.overrides) for job in planned], 0)
+        else:
+            self._search(SharedSearch(sweep, folder), at_once)
 
-    def _launch(self, jobs: list[dict], first: int) -> None:
+    def _search(self, search, at_once: int) -> None:
+        """Work on the search's trials until none is left for this process."""
         from diffusion_lab.experiments.sweeps import as_overrides
 
-        batch = [as_overrides(job) for job in jobs]
+        trial = search.trial_override if "early_terminate" in search.sweep else None
+        while claims := search.claim(at_once):
+            batch = [as_overrides(claim.job) + ([trial(claim)] if trial else []) for claim in claims]
+            self._launch(batch, claims[0].number)
+            for claim in claims:
+                job = self._job(claim.job)
+                search.settle(claim, job.figure, job.run.results().get("status"))
+
+    def _launch(self, batch: list[list[str]], first: int) -> None:
         self.validate_batch_is_legal(batch)
         self.launcher.launch(batch, initial_job_idx=first)
 
@@ -82,11 +91,12 @@ class SweepFile(Sweeper):
     def _name_runs_by_what_varies(self, sweep: dict) -> None:
         """Leave what is the same in all jobs out of their folders' names."""
         fixed = [key for key, parameter in sweep["parameters"].items() if "value" in parameter]
-        excluded = [*self.config.hydra.job.config.override_dirname.exclude_keys, *fixed, "objective"]
+        excluded = [*self.config.hydra.job.config.override_dirname.exclude_keys, *fixed, "objective", "trial"]
         override = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(excluded)}]"
         with read_write(self.config), open_dict(self.config):
             self.config.hydra.overrides.hydra.append(override)
 
     def _at_once(self) -> int:
-        jobs = self.config.hydra.launcher.get("n_jobs", 1)
+        launcher = self.config.hydra.launcher
+        jobs = launcher.get("n_jobs", launcher.get("array_parallelism", 1))  # joblib's word, and submitit's
         return jobs if jobs > 0 else os.cpu_count()

@@ -80,6 +80,23 @@ def test_a_search_goes_on_from_its_figures_and_failures_are_reported(tmp_path):
     assert report.count("does not suit network unet") == len(failed)
 
 
+def test_jobs_far_behind_are_stopped_early_and_stay_so(tmp_path):
+    hyperband = {"type": "hyperband", "min_iter": 1, "eta": 2}
+    file = tiny_sweep(tmp_path, method="grid", early_terminate=hyperband)
+    overrides = ("optimizer.lr=1e-3,1e-6", "loss=mse", "seed=0", "epochs=2")
+    result = type_command(tmp_path, "sweep", file, *overrides)
+    assert result.returncode == 0, result.stderr
+    assert "2 runs: 1 finished, 1 stopped early" in result.stdout
+    runs = {path.parent.name: json.loads(path.read_text()) for path in tmp_path.rglob("results.json")}
+    assert runs["optimizer.lr-0.001"]["status"] == "finished"
+    assert runs["optimizer.lr-1e-06"]["status"] == "stopped early"
+    assert runs["optimizer.lr-1e-06"]["error"].startswith("after epoch 1, val/image_loss")
+    again = type_command(tmp_path, "sweep", file, *overrides)
+    assert again.returncode == 0, again.stderr
+    assert "2 jobs: 1 finished, 1 stopped early, 0 begun, 0 to run" in again.stdout
+    assert "epoch 1 of 2" not in again.stdout
+
+
 @pytest.mark.slow
 def test_samplers_of_one_checkpoint(tmp_path):
     trained = type_command(tmp_path, "train", *TINY, "epochs=1", "logger=csv", "hydra.run.dir=trained")

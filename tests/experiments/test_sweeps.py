@@ -113,7 +113,9 @@ def test_random_jobs_are_the_same_each_time():
         ({"parameters": {"x": {"distribution": "log_uniform_values", "min": 0, "max": 1}}}, "min above 0"),
         ({"program": None}, "has no `program`"),
         ({"run_cap": None}, "give run_cap"),
-        ({"early_terminate": {"type": "hyperband", "min_iter": 1}}, "early_terminate works with `wandb agent` alone"),
+        ({"early_terminate": {"type": "hyperband"}}, "needs min_iter, or max_iter and s"),
+        ({"early_terminate": {"type": "hyperband", "min_iter": 0}}, "min_iter: 0 must be a whole number, at least 1"),
+        ({"early_terminate": {"type": "envelope"}}, "with type: hyperband"),
     ],
 )
 def test_bad_files_get_one_line(tmp_path, change, message):

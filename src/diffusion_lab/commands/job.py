@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from diffusion_lab.commands.checks import plain
 from diffusion_lab.commands.console import exit_on_user_error
-from diffusion_lab.errors import UserError, user_error_in
+from diffusion_lab.errors import StoppedEarly, UserError, user_error_in
 from diffusion_lab.experiments.runs import Run, config_hash
 from diffusion_lab.figures import declared
 
@@ -34,6 +34,10 @@ def attempt(work: Callable[[DictConfig, Run], dict], cfg: DictConfig, run: Run, 
         results = work(cfg, run)
         log.info("%s: %s %.4g", run.folder.name, cfg.objective, results.get(cfg.objective, math.nan))
         return results
+    except StoppedEarly as stop:
+        log.info("%s: %s", run.folder.name, stop)
+        run.stop_early(str(stop), plain(cfg))
+        return None
     except Exception as error:
         mistake = user_error_in(error)
         if mistake is None:

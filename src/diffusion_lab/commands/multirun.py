@@ -52,5 +52,5 @@ class MultirunReport(Callback):
 
             print_report(report(runs, objective, title=folder.name, with_pictures=False))
             print("\nwith pictures, as files: " + command("report", str(folder)))
-        if not all(run.finished() for run in runs):
+        if not all(run.is_settled() for run in runs):
             sys.exit(1)

@@ -17,7 +17,7 @@ from diffusion_lab.reports.render import wide_console
 class Job:
     """A job: its overrides, its folder, its state, and the figure of the objective where it is finished.
 
-    The state is "finished", "failed before", "2 of 18 epochs", "to run", or "cannot run: why".
+    The state is "finished", "stopped early", "failed before", "2 of 18 epochs", "to run", or "cannot run: why".
     """
 
     overrides: dict
@@ -46,7 +46,10 @@ def _state(run: Run, config: dict) -> str:
     old = run.config()
     if not old or config_hash(old) != config_hash(config):
         return "to run"
-    return "failed before" if run.results() else f"{run.epochs_done()} of {config['epochs']} epochs"
+    status = run.results().get("status")
+    if status == "stopped early":
+        return status
+    return "failed before" if status else f"{run.epochs_done()} of {config['epochs']} epochs"
 
 
 def announce(jobs: list[Job], count: int, at_once: int, with_list: bool) -> None:
@@ -62,9 +65,11 @@ def announce(jobs: list[Job], count: int, at_once: int, with_list: bool) -> None
             console.print(f"{count - len(jobs)} more follow from the figures of those before them")
     if all(job.state.startswith("cannot run") for job in jobs):
         raise UserError(jobs[0].state)
-    finished = [job for job in jobs if job.state == "finished"]
+    finished = [job for job in jobs if job.state in ("finished", "stopped early")]
+    stopped = sum(job.state == "stopped early" for job in jobs)
     begun = sum(job.state.endswith("epochs") for job in jobs)
-    said = f"{count} jobs: {len(finished)} finished, {begun} begun, {count - len(finished) - begun} to run"
+    done = f"{len(finished) - stopped} finished" + (f", {stopped} stopped early" if stopped else "")
+    said = f"{count} jobs: {done}, {begun} begun, {count - len(finished) - begun} to run"
     console.print(f"{said}; {_time_left(jobs, finished, count, at_once)}", highlight=False)
 
 
@@ -82,7 +87,7 @@ def _time_left(jobs: list[Job], finished: list[Job], count: int, at_once: int) -
 
 def _left(job: Job) -> float:
     """The share of a job that is yet to be run."""
-    if job.state == "finished":
+    if job.state in ("finished", "stopped early"):
         return 0.0
     return 1 - job.run.epochs_done() / job.epochs if job.state.endswith("epochs") else 1.0
 

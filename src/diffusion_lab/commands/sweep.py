@@ -34,6 +34,8 @@ def command_line(file: str, overrides: list[str], dry_run: bool) -> tuple[str, l
     sweep = sweeps.load(file)
     if sweep["program"] not in PROGRAMS:
         raise UserError(f"{file}: program {sweep['program']} is not run: it must be {' or '.join(PROGRAMS)}")
+    if "early_terminate" in sweep and sweep["program"] != "src/train.py":
+        raise UserError(f"{file}: early_terminate stops trainings; {sweep['program']} does not train: remove it")
     program = PROGRAMS[sweep["program"]]
     parameters = sweep["parameters"]
     arguments = [

@@ -15,7 +15,7 @@ from filelock import FileLock
 
 # What may change without changing the experiment: names, places, how it is watched and how it is computed.
 NOT_PART_OF_THE_EXPERIMENT = (
-    *("name", "logger", "grid", "objective", "compile", "data.cache_dir", "checkpoint", "trusted"),
+    *("name", "logger", "grid", "objective", "compile", "data.cache_dir", "checkpoint", "trusted", "trial"),
     "model.conditions.names",  # found in the data
 )
 
@@ -79,6 +79,10 @@ class Run:
     def finished(self) -> bool:
         return self.results().get("status") == "finished"
 
+    def is_settled(self) -> bool:
+        """Whether nothing is left to do or to mend: finished, or stopped early by its sweep."""
+        return self.results().get("status") in ("finished", "stopped early")
+
     def finished_as(self, config: dict) -> bool:
         """Whether the finished run here is that of `config`."""
         return self.finished() and self.results()["config_hash"] == config_hash(config)
@@ -125,6 +129,13 @@ class Run:
         reason = " ".join(reason.split())
         self._write_results(
             {"status": "failed", "error": reason, "seed": config.get("seed"), "config_hash": config_hash(config)}
+        )
+
+    def stop_early(self, reason: str, config: dict) -> None:
+        """Write results.json with status "stopped early" and the reason, one line. Its checkpoints stay: typed alone, the
+        run goes on."""
+        self._write_results(
+            {"status": "stopped early", "error": reason, "seed": config.get("seed"), "config_hash": config_hash(config)}
         )
 
     def _write_results(self, results: dict) -> None:

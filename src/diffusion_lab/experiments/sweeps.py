@@ -37,8 +37,6 @@ def load(file: str | Path) -> dict:
     _check(sweep, file)
     if sweep["method"] != "grid" and not sweep.get("run_cap"):
         raise UserError(f"{file}: method {sweep['method']} has no end of its own; give run_cap: 20, say")
-    if "early_terminate" in sweep:
-        raise UserError(f"{file}: early_terminate works with `wandb agent` alone; here each job runs to its end: remove it")
     return sweep
 
 
@@ -57,10 +55,23 @@ def _check(sweep: dict, file: str | Path) -> None:
         raise UserError(f"{file}: run_cap: {sweep['run_cap']} must be a whole number above 0")
     if sweep["method"] == "bayes" and "name" not in metric:
         raise UserError(f"{file}: method bayes needs a metric, such as metric: {{name: kid, goal: minimize}}")
+    if "early_terminate" in sweep:
+        _check_early_terminate(sweep["early_terminate"], file)
     try:
         check(sweep["parameters"], sweep["method"])
     except ValueError as error:
         raise UserError(f"{file}: {error}") from error
+
+
+def _check_early_terminate(settings: dict, file: str | Path) -> None:
+    if not isinstance(settings, dict) or settings.get("type") != "hyperband":
+        raise UserError(f"{file}: early_terminate must be a mapping with type: hyperband")
+    wanted = {"min_iter": 1, "max_iter": 1, "s": 1, "eta": 2}
+    for key, least in wanted.items():
+        if key in settings and not (type(settings[key]) is int and settings[key] >= least):
+            raise UserError(f"{file}: early_terminate.{key}: {settings[key]} must be a whole number, at least {least}")
+    if "min_iter" not in settings and not {"max_iter", "s"} <= set(settings):
+        raise UserError(f"{file}: early_terminate needs min_iter, or max_iter and s; they count epochs")
 
 
 def with_overrides(sweep: dict, overrides: list[str]) -> dict:
@@ -81,11 +92,16 @@ def job_count(sweep: dict) -> int:
     return len(known_jobs(sweep, lambda job: None)) if sweep["method"] == "grid" else sweep["run_cap"]
 
 
-def known_jobs(sweep: dict, figure: Callable[[dict], float | None]) -> list[dict]:
-    """The jobs that are known before any is run; of a bayes sweep those whose predecessors have their `figure`."""
-    if sweep["method"] != "bayes":
-        return next_jobs(sweep, [], sweep.get("run_cap", MOST_JOBS))
-    done = []
+def known_jobs(sweep: dict, figure: Callable[[dict], float | None], done: list | tuple = ()) -> list[dict]:
+    """The jobs that are known before any more is run: those `done`, and what follows from them; of a bayes sweep as far as
+    the predecessors have their `figure`."""
+    if sweep["method"] == "grid":
+        return next_jobs(sweep, [], MOST_JOBS)
+    done = list(done)
+    if sweep["method"] == "random":
+        return [job for job, _ in done] + next_jobs(sweep, done, sweep.get("run_cap", MOST_JOBS))
+    if any(value is None for _, value in done):  # what is under way comes first
+        return [job for job, _ in done]
     while batch := next_jobs(sweep, done, 1):
         value = figure(batch[0])
         done.append((batch[0], value))

@@ -15,12 +15,14 @@ from lightning.pytorch.loggers import Logger
 from diffusion_lab.checkpoints import Checkpoint, load_checkpoint
 from diffusion_lab.data.images import Images
 from diffusion_lab.denoiser import NoisyModel
+from diffusion_lab.errors import StoppedEarly
 from diffusion_lab.experiments import tracking
 from diffusion_lab.experiments.runs import Run
+from diffusion_lab.experiments.shared_search import RunningTrial
 from diffusion_lab.hardware import choose_compile, keep_freed_memory, training_layout
 from diffusion_lab.parts import build
 from diffusion_lab.tasks.task import Outcome, Setting, Task
-from diffusion_lab.training.callbacks import EpochLine, ProgressBar, Throughput
+from diffusion_lab.training.callbacks import EpochLine, ProgressBar, StopEarly, Throughput
 from diffusion_lab.training.module import Training
 
 log = logging.getLogger(__name__)
@@ -45,6 +47,9 @@ def fit(task: Task, model: NoisyModel, images: Images, setting: Setting) -> dict
         results = _results(task, checkpoint, images, setting, loggers)
         tracking.log_summary(loggers, run, results, checkpoint.state["global_step"])
         failed = False
+    except StoppedEarly:
+        failed = False
+        raise
     finally:
         tracking.close(loggers, failed)
     return results
@@ -64,11 +69,14 @@ def _train(task: Task, model: NoisyModel, images: Images, setting: Setting, logg
     config, run = setting.config, setting.run
     module = training_of(task, model, setting)
     settings = {**config["trainer"], "precision": setting.machine.precision, "enable_progress_bar": _is_watched()}
-    callbacks = [*task.callbacks(setting), *standard_callbacks(config, run)]
+    early = StopEarly(config["monitor"], RunningTrial(**config["trial"]).is_to_stop) if config["trial"] else None
+    callbacks = [*task.callbacks(setting), *standard_callbacks(config, run), *([early] if early else [])]
     trainer: Trainer = build(settings, "trainer", callbacks=callbacks, logger=loggers, default_root_dir=str(run.folder))
     trainer.fit(module, datamodule=images, ckpt_path=run.last_checkpoint if resume else None, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
+    if early and early.why:
+        raise StoppedEarly(early.why)
 
 
 def training_of(task: Task, model: NoisyModel, setting: Setting) -> Training:

@@ -68,6 +68,26 @@ class EpochLine(Callback):
             print(f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: {shown}", flush=True)
 
 
+class StopEarly(Callback):
+    """Ends a training whose monitored curve is so far behind that `is_to_stop(epoch, value)` says so, after an epoch that
+    is not the last; the epoch counts from 1. Its checkpoints are written first.
+
+    Attributes:
+        why: what the run's results say, one line; None where nothing was stopped.
+    """
+
+    def __init__(self, monitor: str, is_to_stop: Callable[[int, float], bool]):
+        self.monitor, self.is_to_stop, self.why = monitor, is_to_stop, None
+
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        epoch, value = trainer.current_epoch + 1, float(trainer.callback_metrics[self.monitor])
+        if epoch < trainer.max_epochs:
+            stops = trainer.is_global_zero and self.is_to_stop(epoch, value)
+            if trainer.strategy.broadcast(stops):
+                self.why = f"after epoch {epoch}, {self.monitor} {value:.4g}, early_terminate stopped it"
+                trainer.should_stop = True
+
+
 class EveryNEpochs(Callback):
     """Calls `act(trainer, denoiser, epoch)` after every n-th epoch's validation, while the averaged weights are in place.
 
