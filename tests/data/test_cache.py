@@ -10,7 +10,7 @@ from PIL import Image
 from torchvision.transforms.v2 import functional as transforms
 
 from diffusion_lab.data.cache import decode
-from diffusion_lab.data.sources import folder, mnist_5k
+from diffusion_lab.data.sources import Source, folder, mnist_5k
 from diffusion_lab.errors import UserError
 
 
@@ -98,3 +98,17 @@ def test_skip_leaves_broken_files_out_and_lists_them(photos, tmp_path, capsys):
     assert "left out 1 broken images" in capsys.readouterr().err.replace("\n", " ")
     with pytest.raises(UserError, match=r"2\.png"):  # a cache made while skipping does not hide the broken file
         decoded(photos, tmp_path)
+
+
+def test_the_first_held_out_images_are_like_all_also_where_files_are_sorted_by_class(tmp_path):
+    """As torchvision has the pets: by breed. Per-batch KID would compare generated images with a breed or two."""
+    labels = np.repeat(np.arange(20), 30)
+    items = [(Image.fromarray(np.full((4, 4, 3), label, dtype=np.uint8)), int(label)) for label in labels]
+    order = np.arange(600)
+    source = Source(items, str, [str(label) for label in range(20)], order[::2], order[1::2], "sorted")
+    decoded = decode(source, "sorted", 4, 3, str(tmp_path))
+    first = decoded.labels[decoded.held_out[:64]]
+    assert len(set(first)) > 15
+    assert sorted(decoded.held_out) == list(range(1, 600, 2))
+    again = decode(source, "sorted", 4, 3, str(tmp_path))
+    assert (again.held_out == decoded.held_out).all()

@@ -82,3 +82,16 @@ def test_images_that_fit_on_the_device_are_gathered_there(decoded, device, monke
             assert other.pixels.device.type == device
             for part, same in zip(batch, other, strict=True):
                 assert (part == same.cpu()).all()
+
+
+def test_no_epoch_of_one_seed_has_the_order_of_another_seed(decoded):
+    """torch's own sampler has seed + epoch: seed 1 would begin where seed 0 goes on."""
+
+    def order(seed: int, epoch: int) -> tuple[int, ...]:
+        loader = Images(decoded, batch_size=40, seed=seed).train_dataloader()
+        loader.sampler.set_epoch(epoch)
+        return tuple(next(iter(loader)).index.tolist())
+
+    orders = {(seed, epoch): order(seed, epoch) for seed in range(4) for epoch in range(4)}
+    assert len(set(orders.values())) == 16
+    assert orders[1, 2] == order(1, 2)

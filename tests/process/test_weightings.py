@@ -5,7 +5,8 @@ import torch
 
 from diffusion_lab.process import weightings
 from diffusion_lab.process.losses import PseudoHuber
-from diffusion_lab.process.schedules import LogSnrLinear
+from diffusion_lab.process.schedules import Cosine, Flow, Linear, LogSnrLinear, fall_of, log_snr
+from diffusion_lab.process.schedules import Edm as Edm_
 from diffusion_lab.process.targets import Edm, Image, Noise, Velocity
 
 TIME = torch.linspace(0, 1, 50, dtype=torch.float64)
@@ -33,11 +34,25 @@ ONES = torch.ones(50, dtype=torch.float64)
     ids=lambda value: getattr(value, "__name__", type(value).__name__),
 )
 def test_weights_are_those_of_the_papers(weighting, target, expected):
-    torch.testing.assert_close(weighting(*RATES, target.gain(*RATES)), expected)
+    torch.testing.assert_close(weighting(*RATES, target.gain(*RATES), ONES), expected)
+
+
+@pytest.mark.parametrize("schedule", [LogSnrLinear(), Cosine(), Flow(), Edm_(), Linear()], ids=lambda it: type(it).__name__)
+def test_sigmoids_objective_is_the_same_on_every_schedule(schedule):
+    """Kingma and Gao 2023, eq. 5: the integral over log-SNR of sigmoid(2 - log-SNR) times the error at that log-SNR."""
+    times = (torch.arange(20_000, dtype=torch.float64) + 0.5) / 20_000
+    rates = schedule(times)
+    level = log_snr(*rates)
+    inside = (level > -5) & (level < 2)  # which all of these reach
+    weights = weightings.sigmoid(*rates, Noise().gain(*rates), fall_of(schedule, times))
+    found = (weights * inside * (level / 3).cos()).mean()
+    levels = torch.linspace(-5, 2, 200_001, dtype=torch.float64)
+    expected = torch.trapezoid(torch.sigmoid(2 - levels) * (levels / 3).cos(), levels)
+    torch.testing.assert_close(found, expected, rtol=2e-3, atol=0)
 
 
 def test_edms_weight_undoes_its_preconditioning_at_any_sigma_data():
-    weights = weightings.edm(*RATES, Edm(0.5).gain(*RATES), sigma_data=0.5)
+    weights = weightings.edm(*RATES, Edm(0.5).gain(*RATES), ONES, sigma_data=0.5)
     torch.testing.assert_close(weights, ONES)
 
 

@@ -73,7 +73,10 @@ def test_overlapping_cells_are_said_to_be_unseparated(tmp_path):
 def test_effects_are_sentences_one_can_quote(tmp_path):
     by_title, _ = sections(grid(tmp_path))
     said = by_title["Effect of each choice"].sentences
-    match = re.match(r"cosine beats linear on KID by (0\.\d+) \[(0\.\d+), (0\.\d+)\] over 6 pairs \(schedule\)\.", said[0])
+    match = (
+        r"cosine beats linear on KID by (0\.\d+) \[(0\.\d+), (0\.\d+)\] \(2 degrees of freedom\) over 6 pairs \(schedule\)\."
+    )
+    match = re.match(match, said[0])
     assert match, said
     by, low, high = map(float, match.groups())
     assert low < 0.06 < high
@@ -96,12 +99,13 @@ def test_unlike_measurements_are_never_in_one_ranking(tmp_path):
 def test_pairs_share_also_what_has_many_levels(tmp_path):
     for i, lr in enumerate((1e-4, 2e-4, 4e-4, 8e-4, 16e-4)):
         for loss, gain in (("mae", 0.0), ("mse", 0.01)):
-            made_run(tmp_path, 0.5 + 0.1 * i + gain, settings={"optimizer.lr": lr}, loss=loss)
+            for seed in (0, 1):
+                made_run(tmp_path, 0.5 + 0.1 * i + gain, settings={"optimizer.lr": lr}, loss=loss, seed=seed)
     by_title, _ = sections([Run(path) for path in tmp_path.iterdir()])
     assert (
         by_title["Effect of each choice"]
         .sentences[0]
-        .startswith("mae beats mse on KID by 0.0100 [0.0100, 0.0100] over 5 pairs")
+        .startswith("mae beats mse on KID by 0.0100 [0.0100, 0.0100] (1 degree of freedom) over 10 pairs")
     )
 
 

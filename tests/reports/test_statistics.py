@@ -1,5 +1,7 @@
 """Against scipy, and against data made with a known effect."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -40,11 +42,30 @@ def test_no_interval_below_two_values(values):
 
 def test_effect_is_scipys_paired_test():
     runs = made(np.random.default_rng(1), schedule=0.05)
-    ours = effect(runs, "schedule", "cosine", "linear", ["loss", "seed"], "kid").difference
+    ours = effect(runs, "schedule", "cosine", "linear", ["loss", "seed"], "kid")
     wide = runs.pivot(index=["loss", "seed"], columns="schedule", values="kid")
-    theirs = stats.ttest_rel(wide["linear"], wide["cosine"]).confidence_interval(0.95)
-    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), rel=1e-9)
-    assert ours.n == 12
+    by_seed = wide.groupby("seed").mean()
+    theirs = stats.ttest_rel(by_seed["linear"], by_seed["cosine"]).confidence_interval(0.95)
+    assert (ours.difference.low, ours.difference.high) == pytest.approx((theirs.low, theirs.high), rel=1e-9)
+    assert (ours.difference.n, ours.pairs) == (6, 12)
+
+
+@pytest.mark.parametrize("interaction", [0.0, 0.5, 1.0])
+def test_intervals_cover_where_a_seed_suits_one_choice_more_than_another(interaction):
+    """As pairs that count as independent do not: 88 and 77 of 100 at interactions of 0.5 and 1 residual deviations."""
+    rng, covered = np.random.default_rng(7), []
+    factors = {"loss": ("mae", "mse"), "schedule": ("cosine", "linear"), "target": ("noise", "image")}
+    for _ in range(400):
+        rows = []
+        for seed in range(3):
+            suits = {level: interaction * rng.standard_normal() for levels in factors.values() for level in levels}
+            for levels in itertools.product(*factors.values()):
+                kid = 0.4 * (levels[0] == "mse") + sum(suits[level] for level in levels) + rng.standard_normal()
+                rows.append({**dict(zip(factors, levels, strict=True)), "seed": seed, "kid": kid})
+        found = effect(pd.DataFrame(rows), "loss", "mae", "mse", ["schedule", "target", "seed"], "kid")
+        assert (found.pairs, found.difference.n) == (12, 3)
+        covered.append(found.difference.low <= 0.4 <= found.difference.high)
+    assert 0.925 < np.mean(covered) < 0.975
 
 
 def test_a_known_effect_is_found_with_its_interval_and_no_effect_is_not():
@@ -63,7 +84,7 @@ def test_a_known_effect_is_found_with_its_interval_and_no_effect_is_not():
 def test_only_runs_that_differ_in_one_factor_alone_and_share_the_seed_are_paired():
     runs = made(np.random.default_rng(2))
     runs = runs.drop(runs[(runs["loss"] == "mae") & (runs["schedule"] == "cosine") & (runs["seed"] < 4)].index)
-    by_factor = {each.factor: each.difference.n for each in effects(runs, ["loss", "schedule"], ["seed"], "kid")}
+    by_factor = {each.factor: each.pairs for each in effects(runs, ["loss", "schedule"], ["seed"], "kid")}
     assert by_factor == {"loss": 6 + 2, "schedule": 6 + 2}
     diagonal = runs[(runs["loss"] == "mae") == (runs["schedule"] == "cosine")]
     assert effects(diagonal, ["loss", "schedule"], ["seed"], "kid") == []
@@ -72,7 +93,7 @@ def test_only_runs_that_differ_in_one_factor_alone_and_share_the_seed_are_paired
 def test_a_missing_figure_drops_its_pair():
     runs = made(np.random.default_rng(3))
     runs.loc[0, "kid"] = np.nan
-    assert effect(runs, "schedule", "cosine", "linear", ["loss", "seed"], "kid").difference.n == 11
+    assert effect(runs, "schedule", "cosine", "linear", ["loss", "seed"], "kid").pairs == 11
 
 
 def test_many_levels_are_compared_with_the_best():

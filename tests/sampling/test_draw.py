@@ -1,14 +1,18 @@
+import contextlib
 from functools import partial
 
 import pytest
 import torch
 
+from diffusion_lab.errors import UserError
 from diffusion_lab.networks.unet import UNet
-from diffusion_lab.process.schedules import Cosine
-from diffusion_lab.sampling.draw import NetworkCalls, draw
+from diffusion_lab.process.discrete import Discrete, linear
+from diffusion_lab.process.schedules import Cosine, Flow, LinearClipped, Sigmoid
+from diffusion_lab.sampling.diffusers_schedulers import scheduler
+from diffusion_lab.sampling.draw import Finite, NetworkCalls, draw
 from diffusion_lab.sampling.samplers import ddim
 from tests.networks.test_unet import waken
-from tests.sampling.ideal import ideal_denoiser
+from tests.sampling.ideal import GaussianNetwork, ideal_denoiser
 
 
 def images(count: int, batch_size: int, seed: int = 0, eta: float = 0.0) -> torch.Tensor:
@@ -33,3 +37,42 @@ def test_network_calls_are_counted_and_the_count_ends():
     assert calls.count == 10 * 20
     denoiser(torch.randn(1, 1, 28, 28), torch.rand(1))
     assert calls.count == 200
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        partial(scheduler, name="UniPCMultistepScheduler"),
+        partial(scheduler, name="DEISMultistepScheduler"),
+        partial(scheduler, name="DPMSolverMultistepScheduler"),
+    ],
+    ids=lambda sampler: sampler.keywords["name"],
+)
+def test_numbers_that_are_not_finite_are_never_images(sampler):
+    """On the plateaus of linear_clipped these divide by a step of length 0; the images would be black, and scored."""
+    denoiser = ideal_denoiser(GaussianNetwork(0.0, 1.0), LinearClipped())
+    noise = torch.randn(2, 1, 4, 4)
+    assert not sampler(denoiser, noise).isfinite().all()
+    with pytest.raises(UserError, match=r"sampler scheduler drew numbers .* LinearClipped, from its network call \d+ of 20"):
+        Finite(sampler)(denoiser, noise)
+
+
+@pytest.mark.parametrize("schedule", [Flow(), Sigmoid(), Discrete(linear())], ids=lambda it: type(it).__name__)
+def test_settings_that_a_schedule_has_no_place_for_get_one_line(schedule):
+    denoiser = ideal_denoiser(GaussianNetwork(0.0, 1.0), schedule)
+    sampler = Finite(partial(scheduler, name="UniPCMultistepScheduler", settings={"use_karras_sigmas": True}))
+    for steps in (3, 10, 50):
+        with contextlib.suppress(UserError):  # nothing else
+            assert sampler(denoiser, torch.randn(2, 1, 4, 4), steps=steps).isfinite().all()
+
+
+def test_a_network_that_diverged_is_named_by_its_first_broken_call():
+    class Broken(torch.nn.Module):
+        calls = 0
+
+        def forward(self, noisy, level, label=None):
+            self.calls += 1
+            return noisy * (float("nan") if self.calls == 3 else 1.0)
+
+    with pytest.raises(UserError, match=r"sampler ddim .* schedule Cosine, from its network call 3 of 8"):
+        Finite(partial(ddim, steps=8))(ideal_denoiser(Broken(), Cosine()), torch.randn(2, 1, 4, 4))

@@ -11,6 +11,7 @@ from diffusion_lab.conditions import Classes
 from diffusion_lab.errors import UserError
 from diffusion_lab.process.levels import signal_power
 from diffusion_lab.process.schedules import Cosine, Flow, Linear
+from diffusion_lab.process.targets import Noise, Velocity
 from diffusion_lab.sampling.draw import NetworkCalls
 from diffusion_lab.sampling.guidance import ClassifierFreeGuidance, ClassifierGuidance
 from diffusion_lab.sampling.samplers import ddim, dpm_solver
@@ -117,6 +118,24 @@ def test_rescaling_takes_contrast_back(rescale):
     ]
     torch.testing.assert_close(spreads[2], rescale * spreads[0] + (1 - rescale) * spreads[1])
     assert (spreads[1] / spreads[0] - 1).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("target", [Noise(), Velocity()], ids=["noise", "velocity"])
+def test_rescaling_the_output_is_the_papers(target):
+    """Lin et al. 2023, eq. 14 to 16, on what the network predicts in two passes."""
+    torch.manual_seed(0)
+    denoiser = mixture()
+    denoiser.target = target
+    noisy, time, label = torch.randn(8, 1, 6, 6), torch.full((8,), 0.6), torch.zeros(8).long()
+    rates = denoiser.rates(time)
+    text, plain = (target.of(*denoiser(noisy, time, rows)[:2], *rates) for rows in (label, torch.full_like(label, -1)))
+    guided = plain + 6.0 * (text - plain)
+    rescaled = guided * (text.flatten(1).std(1) / guided.flatten(1).std(1)).view(-1, 1, 1, 1)
+    expected = 0.7 * rescaled + 0.3 * guided
+    found = ClassifierFreeGuidance(denoiser, 6.0, rescale=0.7, rescale_of="output")(noisy, time, label)
+    torch.testing.assert_close(target.of(found.image, found.noise, *rates), expected)
+    of_image = ClassifierFreeGuidance(denoiser, 6.0, rescale=0.7)(noisy, time, label)
+    assert (of_image.image - found.image).abs().max() > 0.01
 
 
 def test_without_labels_nothing_is_guided():

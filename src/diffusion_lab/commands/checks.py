@@ -38,6 +38,7 @@ CHOICES = {
     "compile": ("auto", True, False),
     "sampler.variance": ("small", "large", "learned"),
     "sampler.order": (1, 2, 3),
+    "guidance.rescale_of": ("image", "output"),
 }
 
 

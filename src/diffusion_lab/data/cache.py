@@ -27,7 +27,7 @@ class Decoded:
     Attributes:
         images: (N, H, W, C) uint8, mapped from disk.
         labels: (N,) int64, -1 without a class.
-        train, held_out: indices into images.
+        train, held_out: indices into images; the held-out ones shuffled once, so that their first N are like all.
         class_names: names of the classes, empty where there are none.
         key: names content and settings; equal keys mean equal images.
     """
@@ -84,6 +84,8 @@ def decode(
     position = np.full(len(source.items), -1)
     position[kept] = np.arange(len(kept))
     train, held_out = (positions[positions >= 0] for positions in (position[source.train], position[source.held_out]))
+    if np.all(np.diff(held_out) > 0):  # the files' order, often that of the classes: any part of it must be like the whole
+        held_out = np.random.default_rng(0).permutation(held_out)
     if not len(train) or not len(held_out):
         raise UserError(f"data.max_images={max_images} leaves {len(train)} images to train and {len(held_out)} held out")
     images = np.load(folder / "images.npy", mmap_mode="c")

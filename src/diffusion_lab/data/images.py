@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from diffusion_lab.data.cache import Decoded
 from diffusion_lab.hardware import has_room
+from diffusion_lab.process.seeds import mixed
 
 
 class Batch(NamedTuple):
@@ -90,7 +91,7 @@ class Images(LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         # On one device too: Lightning tells this sampler the epoch, so a resumed run sees the order of an unbroken one.
         replicas, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        return self._loader(self.train, DistributedSampler(self.train, replicas, rank, shuffle=True, seed=self.seed))
+        return self._loader(self.train, EpochOrder(self.train, replicas, rank, shuffle=True, seed=self.seed))
 
     def val_dataloader(self) -> DataLoader:
         return self._loader(self.held_out, None)
@@ -108,6 +109,18 @@ class Images(LightningDataModule):
         if self.shift and self.trainer.training:
             batch = batch._replace(pixels=shifted(batch.pixels, self.shift))
         return batch
+
+
+class EpochOrder(DistributedSampler):
+    """An order of its own for each (seed, epoch); torch's has seed + epoch, so that seed 1 begins where seed 0 goes on."""
+
+    def __iter__(self) -> Iterator[int]:
+        seed, epoch = self.seed, self.epoch
+        self.seed, self.epoch = mixed(seed, epoch), 0
+        try:
+            return super().__iter__()
+        finally:
+            self.seed, self.epoch = seed, epoch
 
 
 def images_of(config: dict, decoded: Decoded) -> Images:

@@ -48,7 +48,7 @@ def _grid(images: Tensor, columns: int | None = None) -> Tensor:
 def save_forward_process(denoiser: Denoiser, pixels: Tensor, file: Path, columns: int = 9) -> Path:
     """One real image, uint8 (C, H, W), dissolving under three schedules, and the run's own if it is another, in rows."""
     image = denoiser.space.encode(pixels[None].to(denoiser.device))
-    noise = noise_of_images(0, [0], image.shape[1:]).to(image.device)
+    noise = noise_of_images(0, [0], image.shape[1:], device=image.device)
     times = torch.linspace(0, 1, columns, device=image.device)
     rows = {"cosine": schedules.Cosine(), "linear": schedules.Linear(), "linear_clipped": schedules.LinearClipped()}
     strips = {
@@ -97,7 +97,7 @@ def save_reverse_process(drawing: Drawing, file: Path) -> Path:
         estimates.append(denoiser.space.decode(prediction.image)[0].cpu())
 
     def noise(drawn: int) -> Tensor:
-        return noise_of_images(drawing.seed, [0], denoiser.shape, drawn).to(denoiser.device)
+        return noise_of_images(drawing.seed, [0], denoiser.shape, drawn, denoiser.device)
 
     label = drawing.classes_in_turn(1)
     label = None if label is None else label.to(denoiser.device)

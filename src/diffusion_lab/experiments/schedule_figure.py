@@ -100,7 +100,7 @@ def _time_axis(axis: Axes) -> None:
 
 def _draw_strips(figure: SubFigure, schedules: dict[str, nn.Module], space: Space, pixels: Tensor) -> None:
     image = space.encode(pixels[None])
-    noise = noise_of_images(0, [0], image.shape[1:]).to(image.device)
+    noise = noise_of_images(0, [0], image.shape[1:], device=image.device)
     times = torch.linspace(0, 1, len(TIMES), device=image.device)
     rows = math.ceil(len(schedules) / 2)
     axes = list(figure.subplots(rows, 2, squeeze=False).T.flat)  # down the left column, then the right one

@@ -27,7 +27,7 @@ def reading(classifier: NoisyClassifier, batch: Batch, time: float | None = None
     """Read those images of `batch` that have a label, each at a fixed time of its own, or all at `time`."""
     pixels, label, index = batch
     image = classifier.space.encode(pixels)
-    noise = noise_of_images(SEED, index.tolist(), image.shape[1:]).to(image.device)
+    noise = noise_of_images(SEED, index.tolist(), image.shape[1:], device=image.device)
     times = (times_of_images(index) if time is None else torch.full((len(index),), time)).to(image.device)
     logits = classifier(classifier.noisy(image, noise, times), times)
     logits, label = logits[label >= 0], label[label >= 0]

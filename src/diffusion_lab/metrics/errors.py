@@ -23,7 +23,7 @@ class DenoisingErrors(NamedTuple):
 def denoising_errors(denoiser: Denoiser, pixels: Tensor, label: Tensor, index: Tensor) -> DenoisingErrors:
     """Errors of both estimates on uint8 `pixels` (B, C, H, W); `index` (B,) fixes each image's time and noise."""
     image = denoiser.space.encode(pixels)
-    noise = noise_of_images(SEED, index.tolist(), image.shape[1:]).to(image.device)
+    noise = noise_of_images(SEED, index.tolist(), image.shape[1:], device=image.device)
     time = times_of_images(index).to(image.device)
     estimate = denoiser(denoiser.noisy(image, noise, time), time, label)
     return DenoisingErrors(

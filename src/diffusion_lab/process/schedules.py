@@ -41,6 +41,14 @@ def variance_preserving(log_snr: Tensor) -> tuple[Tensor, Tensor]:
     return torch.sigmoid(log_snr).sqrt(), torch.sigmoid(-log_snr).sqrt()
 
 
+@torch.no_grad()
+def fall_of(schedule: Schedule, time: Tensor, span: float = 1e-3) -> Tensor:
+    """-d log-SNR / d time at times (B,), over `span` to both sides; so that schedules of discrete steps have one too."""
+    precise = time.double() if time.device.type != "mps" else time
+    before, after = (precise - span).clamp(min=0), (precise + span).clamp(max=1)
+    return ((log_snr(*schedule(before)) - log_snr(*schedule(after))) / (after - before)).to(time.dtype)
+
+
 def time_of(schedule: Schedule, wanted: Tensor) -> Tensor:
     """The times (N,), float64, at which `schedule` has the log-SNRs `wanted` (N,); the nearer end where it has not.
 

@@ -145,7 +145,8 @@ def _effect_sections(collection: Collection, ranking: Ranking, which: str) -> li
                 "metric": figure.label,
                 "difference": figure.text(each.difference.mean),
                 "95 % interval": sentences.bounds(figure, each.difference),
-                "pairs": each.difference.n,
+                "pairs": each.pairs,
+                "degrees of freedom": each.difference.n - 1 if each.difference.n > 1 else "–",
             }
             for figure, changes in found.items()
             for each in changes

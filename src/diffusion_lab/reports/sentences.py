@@ -7,8 +7,8 @@ from diffusion_lab.reports.statistics import Effect, Interaction, Interval, Rank
 
 INTERVALS = (
     "Figures are mean ± standard deviation over seeds. Intervals are 95 %: Student's t over the seeds of a cell, or over "
-    "the pairs of runs that differ in one choice alone and share the seed. Cells whose intervals overlap count as not "
-    "separated by the data."
+    "the seeds' mean differences between pairs of runs that differ in one choice alone. "
+    "Cells whose intervals overlap count as not separated by the data."
 )
 
 
@@ -64,12 +64,17 @@ def effect(found: Effect, figure: Figure) -> str:
     sign = -sign if figure.less_is_better else sign
     low, high = sorted((sign * d.low, sign * d.high))
     by = figure.text(abs(d.mean))
-    by += f" [{figure.text(low)}, {figure.text(high)}]" if d.n > 1 else ", without an interval,"
-    by += f" over {d.n} pair{'s' if d.n > 1 else ''} ({found.factor})"
+    by += f" [{figure.text(low)}, {figure.text(high)}] ({freedom(d)})" if d.n > 1 else ", without an interval,"
+    by += f" over {found.pairs} pair{'s' if found.pairs > 1 else ''} ({found.factor})"
     if d.excludes(0):
         return f"{better} beats {worse} on {figure.label} by {by}"
     which = "lower" if figure.less_is_better else "higher"
     return f"{better} and {worse} are not separated on {figure.label}: {better} is {which} by {by}"
+
+
+def freedom(interval: Interval) -> str:
+    """How much an interval's width is known by."""
+    return f"{interval.n - 1} degree{'s' if interval.n > 2 else ''} of freedom"
 
 
 def interaction(found: Interaction, figure: Figure) -> str:
@@ -80,7 +85,8 @@ def interaction(found: Interaction, figure: Figure) -> str:
     sure = "" if d.excludes(0) else "; the interval includes none at all"
     return (
         f"{found.factor} × {found.other}: from {first} to {second} {figure.label} changes by {d.mean:+.4f} "
-        f"{bounds(figure, d)} more with {other_second} than with {other_first}, over {d.n} fours of runs{sure}"
+        f"{bounds(figure, d)} ({freedom(d)}) more with {other_second} than with {other_first}, "
+        f"over {found.fours} fours of runs{sure}"
     )
 
 
@@ -109,6 +115,6 @@ def claims(data: str, ours: list[Effect]) -> list[str]:
         sure = "" if claim.difference.excludes(0) else ", not separated by its own pairs"
         said.append(
             f"Published: {found.second} is {wins} than {found.first} by {abs(claim.difference.mean):.3f} on average over "
-            f"{claim.difference.n} pairs of cells{sure}. Here: {verdict} ({effect(found, KID)})."
+            f"{claim.pairs} pairs of cells{sure}. Here: {verdict} ({effect(found, KID)})."
         )
     return said

@@ -42,20 +42,24 @@ def t_interval(values) -> Interval:
 
 @dataclass(frozen=True)
 class Effect:
-    """What changing one factor does to a metric: `difference` is second minus first, over `difference.n` pairs."""
+    """What changing one factor does to a metric: `difference` is second minus first, over `pairs` of runs.
+
+    `difference.n` values are behind the interval: the seeds, where the pairs have them.
+    """
 
     factor: str
     first: object
     second: object
     metric: str
     difference: Interval
+    pairs: int
 
 
 @dataclass(frozen=True)
 class Interaction:
     """How the effect of one factor changes with another: a difference of two differences.
 
-    `difference` is (effect of first -> second at `other_second`) minus (the same at `other_first`).
+    `difference` is (effect of first -> second at `other_second`) minus (the same at `other_first`), over `fours` of runs.
     """
 
     factor: str
@@ -66,15 +70,18 @@ class Interaction:
     other_second: object
     metric: str
     difference: Interval
+    fours: int
 
 
 def effect(runs: pd.DataFrame, factor: str, first, second, alike: list[str], metric: str) -> Effect:
     """The effect of `first` -> `second` on `metric`, from pairs of runs that are equal in all columns `alike`.
 
     Pairing takes out what both runs of a pair share (the other choices, and the seed), so its interval is about the
-    choice alone. Pairs count as independent; what the choice does in different company is part of their spread.
+    choice alone. A seed that suits one of the two moves all pairs of that seed alike, so they do not count as independent:
+    they are averaged first, and the interval is over the seeds' means.
     """
-    return Effect(factor, first, second, metric, t_interval(_differences(runs, factor, first, second, alike, metric)))
+    differences = _differences(runs, factor, first, second, alike, metric)
+    return Effect(factor, first, second, metric, t_interval(_seeds_means(differences)), len(differences))
 
 
 def effects(
@@ -99,7 +106,7 @@ def effects(
 
 
 def interactions(runs: pd.DataFrame, factors: list[str], alike: list[str], metric: str) -> list[Interaction]:
-    """All two-factor interactions of levels, the largest first; only those over at least two quadruples of runs."""
+    """All two-factor interactions of levels, the largest first; only those over at least two seeds."""
     found = []
     for factor, other in combinations(factors, 2):
         shared = [name for name in factors if name not in (factor, other)] + alike
@@ -107,9 +114,10 @@ def interactions(runs: pd.DataFrame, factors: list[str], alike: list[str], metri
             at = _differences(runs, factor, first, second, [other, *shared], metric)
             for other_first, other_second in combinations(dict.fromkeys(runs[other].dropna()), 2):
                 change = _differences(at.reset_index(), other, other_first, other_second, shared, metric)
-                interval = t_interval(change)
+                interval = t_interval(_seeds_means(change))
                 if interval.n > 1:
-                    found.append(Interaction(factor, first, second, other, other_first, other_second, metric, interval))
+                    levels = (factor, first, second, other, other_first, other_second)
+                    found.append(Interaction(*levels, metric, interval, len(change)))
     return sorted(found, key=lambda each: -abs(each.difference.mean))
 
 
@@ -122,6 +130,11 @@ def _differences(runs: pd.DataFrame, factor: str, first, second, alike: list[str
     if not alike:
         return pd.Series([means[second] - means[first]], name=metric)
     return (means.xs(second, level=factor) - means.xs(first, level=factor)).dropna().rename(metric)
+
+
+def _seeds_means(differences: pd.Series) -> pd.Series:
+    """The mean of each seed's differences, where they are told by seed."""
+    return differences.groupby(level="seed").mean() if "seed" in differences.index.names else differences
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,10 @@ def scheduler(
             prediction = prediction._replace(image=image, noise=(noisy - signal_rate * image) / noise_rate)
         if callback:
             callback(call, noisy, prediction)
-        state = solver.step(prediction.noise, timestep, state, **random).prev_sample
+        try:
+            state = solver.step(prediction.noise, timestep, state, **random).prev_sample
+        except (AssertionError, IndexError) as error:
+            raise UserError(_unsuited(name, settings, denoiser)) from error
     return prediction.image  # what most schedulers end on; some stop at the schedule's clean end, noise and all
 
 
@@ -80,6 +83,15 @@ def _scheduler(name: str, settings: dict, denoiser: Denoiser, steps: int, device
     try:
         solver = kind(num_train_timesteps=TABLE, trained_betas=betas.numpy(), prediction_type="epsilon", **settings)
         solver.set_timesteps((steps + 1) // 2 if solver.order == 2 else steps, device=device)
+    except (AssertionError, IndexError) as error:
+        raise UserError(_unsuited(name, settings, denoiser)) from error
     except (TypeError, ValueError, NotImplementedError) as error:
         raise UserError(f"diffusers' {name} does not take sampler.settings={settings}: {error}") from error
     return solver
+
+
+def _unsuited(name: str, settings: dict | None, denoiser: Denoiser) -> str:
+    return (
+        f"diffusers' {name} with sampler.settings={settings or {}} cannot follow schedule "
+        f"{type(denoiser.schedule).__name__}: take another of the two, or other settings"
+    )

@@ -6,7 +6,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from diffusion_lab.denoiser import Denoiser
+from diffusion_lab.denoiser import Denoiser, Prediction
+from diffusion_lab.errors import UserError
 from diffusion_lab.process.seeds import noise_of_images
 
 Sampler = Callable[..., Tensor]
@@ -35,7 +36,7 @@ def draw(
     denoiser.eval()
     device, shape = denoiser.device, denoiser.shape
     for indices in torch.arange(count).split(batch_size):
-        noise = noise_of_images(seed, indices, shape).to(device, memory_format=torch.channels_last)
+        noise = noise_of_images(seed, indices, shape, device=device).contiguous(memory_format=torch.channels_last)
         fresh_noise = partial(_fresh_noise, seed, indices, shape, device)
         label = None if labels is None else labels[indices].to(device)
         with torch.inference_mode(), autocast or torch.autocast(device.type, enabled=False):
@@ -45,7 +46,37 @@ def draw(
 
 
 def _fresh_noise(seed: int, indices: Tensor, shape: tuple[int, int, int], device: torch.device, step: int) -> Tensor:
-    return noise_of_images(seed, indices, shape, drawing=step + 1).to(device, memory_format=torch.channels_last)
+    return noise_of_images(seed, indices, shape, step + 1, device).contiguous(memory_format=torch.channels_last)
+
+
+class Finite:
+    """A sampler whose images are finite: it stops where one of `sampler`'s would not be.
+
+    Raises:
+        UserError: names the sampler, the schedule and the first network call whose image estimate was not finite.
+    """
+
+    def __init__(self, sampler: Sampler):
+        self.sampler = sampler
+
+    def __call__(self, denoiser: Denoiser, noise: Tensor, label: Tensor | None = None, callback=None, **way) -> Tensor:
+        finite = []  # on the device: to look at each call's would be to wait for it
+
+        def watch(call: int, noisy: Tensor, prediction: Prediction) -> None:
+            finite.append(noisy.isfinite().all() & prediction.image.isfinite().all())
+            if callback:
+                callback(call, noisy, prediction)
+
+        images = self.sampler(denoiser, noise, label, callback=watch, **way)
+        if not images.isfinite().all():
+            broken = next((call for call, sound in enumerate(finite, 1) if not sound), len(finite))
+            name = getattr(self.sampler, "func", self.sampler).__name__
+            raise UserError(
+                f"sampler {name} drew numbers that are not finite on schedule {type(denoiser.schedule).__name__}, "
+                f"from its network call {broken} of {len(finite)} on: take another sampler, fewer steps or less guidance, "
+                "or look whether the training diverged"
+            )
+        return images
 
 
 class NetworkCalls:

@@ -12,7 +12,7 @@ from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.errors import UserError
 from diffusion_lab.hardware import Machine
 from diffusion_lab.parts import build
-from diffusion_lab.sampling.draw import Sampler, draw
+from diffusion_lab.sampling.draw import Finite, Sampler, draw
 
 
 @dataclass(frozen=True)
@@ -80,5 +80,5 @@ def drawing(config: dict, denoiser: Denoiser, machine: Machine, trusted: Sequenc
     node = config["guidance"]
     if "checkpoint" in node:
         node = {**node, "trusted": list(trusted)}
-    parts = build(node, "guidance"), build(config["sampler"], "sampler")
+    parts = build(node, "guidance"), Finite(build(config["sampler"], "sampler"))
     return Drawing(denoiser.to(machine.device), *parts, machine, config["seed"])

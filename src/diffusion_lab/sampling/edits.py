@@ -96,7 +96,7 @@ def prepare(
     indices = range(len(pixels)) if indices is None else indices
 
     def noise(drawing: int) -> Tensor:
-        return noise_of_images(seed, indices, denoiser.shape, drawing).to(device)
+        return noise_of_images(seed, indices, denoiser.shape, drawing, device)
 
     sampler = partial(sampler, fresh_noise=lambda call: noise(call + 1))
     labels = None if labels is None else labels.to(device)

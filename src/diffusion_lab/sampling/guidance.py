@@ -27,8 +27,14 @@ class ClassifierFreeGuidance(DenoiserAround):
         scale: 1 is the denoiser as it is, at its price; 0 the one without labels.
         interval: of noise levels, (lowest, highest) sigma = noise_rate / signal_rate, within which it guides; elsewhere
             the scale is 1 (Kynkaanniemi et al. 2024, arXiv:2404.07724). None: everywhere.
-        rescale: in [0, 1], how far the image estimate's standard deviation goes back to the conditional one's, against
+        rescale: in [0, 1], how far the guided estimate's standard deviation goes back to the conditional one's, against
             glaring images at large scales (Lin et al. 2023, arXiv:2305.08891, eq. 15 and 16).
+        rescale_of: "output", what the network predicts, as in the paper and in diffusers; or "image", the image estimate,
+            which does the same whatever the target. At high noise the two differ: there a predicted noise hardly changes in
+            deviation, and its image estimate by far.
+
+    Raises:
+        UserError: the output is to be rescaled of a denoiser that is no network of its own.
     """
 
     def __init__(
@@ -37,9 +43,13 @@ class ClassifierFreeGuidance(DenoiserAround):
         scale: float = 1.0,
         interval: tuple[float, float] | None = None,
         rescale: float = 0.0,
+        rescale_of: str = "image",
     ):
         super().__init__(denoiser)
         self.scale, self.interval, self.rescale = scale, interval, rescale
+        self.target = None if rescale_of == "image" else getattr(denoiser.innermost, "target", None)
+        if rescale_of != "image" and self.target is None:
+            raise UserError("guidance.rescale_of=output needs a network's own output; this model has none: take image")
 
     def forward(self, noisy: Tensor, time: Tensor, label: Tensor | None = None) -> Prediction:
         if label is None or self.scale == 1:
@@ -53,11 +63,19 @@ class ClassifierFreeGuidance(DenoiserAround):
         fraction = None if both.fraction is None else both.fraction.chunk(2)[0]
         scale = torch.where(guided, self.scale, 1.0).to(noisy.dtype).view(-1, 1, 1, 1)
         guided_image = plain_image + scale * (image - plain_image)
+        guided_noise = plain_noise + scale * (noise - plain_noise)
+        if self.rescale and self.target is None:
+            return self.of_image(self._rescaled(guided_image, image), noisy, time, fraction)
         if self.rescale:
-            ratio = image.std((1, 2, 3), keepdim=True) / guided_image.std((1, 2, 3), keepdim=True)
-            guided_image = guided_image * (self.rescale * ratio + 1 - self.rescale)
-            return self.of_image(guided_image, noisy, time, fraction)
-        return Prediction(guided_image, plain_noise + scale * (noise - plain_noise), fraction)
+            rates = self.rates(time)
+            output = self._rescaled(self.target.of(guided_image, guided_noise, *rates), self.target.of(image, noise, *rates))
+            return Prediction(*self.target.solve(output, noisy, *rates), fraction)
+        return Prediction(guided_image, guided_noise, fraction)
+
+    def _rescaled(self, guided: Tensor, conditional: Tensor) -> Tensor:
+        """`guided` with its standard deviation, image by image, on the way to that of `conditional`."""
+        ratio = conditional.std((1, 2, 3), keepdim=True) / guided.std((1, 2, 3), keepdim=True)
+        return guided * (self.rescale * ratio + 1 - self.rescale)
 
     def _guided(self, time: Tensor) -> Tensor:
         """Which of the images (B,) are within the interval."""

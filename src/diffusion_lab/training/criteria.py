@@ -6,11 +6,13 @@ image and noise are (B, C, H, W) in the denoiser's space, label (B,) rows of its
 import math
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from diffusion_lab.denoiser import NetworkDenoiser, Prediction
+from diffusion_lab.errors import UserError
 from diffusion_lab.process.posterior import divergence
-from diffusion_lab.process.schedules import log_snr
+from diffusion_lab.process.schedules import fall_of, log_snr
 
 
 class Denoising:
@@ -18,7 +20,8 @@ class Denoising:
 
     Args:
         loss: elementwise, of (output, target), such as torch.nn.MSELoss(reduction="none").
-        weighting: signal rates, noise rates and gains (B,) to the weights (B,) of the images' losses.
+        weighting: signal rates, noise rates, gains and falls (B,) to the weights (B,) of the images' losses, see
+            `diffusion_lab.process.weightings`.
         teacher: see `diffusion_lab.training.teachers`.
         vlb_weight: of the variational bound, in bits per dimension, where the network predicts variances: 0.001 in the
             hybrid objective of Nichol and Dhariwal 2021 (arXiv:2102.09672, eq. 16).
@@ -35,8 +38,19 @@ class Denoising:
         self.vlb_steps = vlb_steps
 
     def check(self, denoiser: NetworkDenoiser) -> None:
-        """Raise UserError where the teacher cannot teach this denoiser."""
+        """Raise UserError where the teacher cannot teach this denoiser, or no noise level of its schedule has a weight."""
         self.teacher.check(denoiser)
+        times = torch.linspace(0.05, 0.95, 19)
+        if not self._weights(denoiser, times, *denoiser.rates(times)).any():
+            raise UserError(
+                f"weighting is for each log-SNR, and schedule {type(denoiser.schedule).__name__} has one only: "
+                "take another weighting"
+            )
+
+    def _weights(self, denoiser: NetworkDenoiser, time: Tensor, signal_rate: Tensor, noise_rate: Tensor) -> Tensor:
+        gain = denoiser.target.gain(signal_rate, noise_rate)
+        fall = fall_of(denoiser.schedule, time)
+        return self.weighting(signal_rate.flatten(), noise_rate.flatten(), gain.flatten(), fall)
 
     def __call__(self, denoiser: NetworkDenoiser, image: Tensor, label: Tensor, noise: Tensor, time: Tensor) -> Tensor:
         signal_rate, noise_rate = rates = denoiser.rates(time)
@@ -45,7 +59,7 @@ class Denoising:
         taught = self.teacher(Prediction(image, noise), noisy, time, label)
         target, gain = denoiser.target.of(taught.image, taught.noise, *rates), denoiser.target.gain(*rates)
         losses = self.loss(output, target).flatten(1).mean(1)
-        loss = (losses * self.weighting(signal_rate.flatten(), noise_rate.flatten(), gain.flatten())).mean()
+        loss = (losses * self._weights(denoiser, time, *rates)).mean()
         if fraction is not None:
             loss = loss + self._bound(denoiser, gain * (output - target).detach(), fraction, time)
 

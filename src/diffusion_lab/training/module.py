@@ -9,6 +9,7 @@ from torch import Tensor
 from diffusion_lab.data.images import Batch
 from diffusion_lab.denoiser import NoisyModel
 from diffusion_lab.hardware import compile_mode
+from diffusion_lab.process.seeds import mixed
 
 
 class Training(LightningModule):
@@ -54,7 +55,7 @@ class Training(LightningModule):
         return loss
 
     def on_train_epoch_start(self) -> None:
-        torch.manual_seed(self.seed * 1_000_003 + self.current_epoch * 1009 + self.global_rank)
+        torch.manual_seed(mixed(self.seed, self.current_epoch, self.global_rank))
 
     def on_fit_start(self) -> None:
         if self.compiled:
