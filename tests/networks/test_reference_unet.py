@@ -1,8 +1,10 @@
 import pytest
 import torch
+from hydra.utils import instantiate
 
 from diffusion_lab.errors import UserError
 from diffusion_lab.networks.reference_unet import ReferenceUNet
+from tests.conftest import composed
 
 
 def test_parameter_count_of_the_reference():
@@ -45,3 +47,22 @@ def test_embedding_is_sines_then_cosines_of_16_frequencies_from_1_to_1000():
 def test_wrong_size_names_the_multiple():
     with pytest.raises(UserError, match=r"image_size=60 .* multiple of 16"):
         ReferenceUNet(image_size=60)
+
+
+def test_the_keras_examples_has_its_parameters():
+    """Counted layer by layer as the example's own code makes them."""
+    network = instantiate(composed("train", "network=keras_unet", "data=flowers").network)
+
+    def block(channels: int, width: int) -> int:
+        skip = 0 if channels == width else channels * width + width
+        return skip + (9 * channels * width + width) + (9 * width * width + width)
+
+    down = [block(64, 32), block(32, 32), block(32, 64), block(64, 64), block(64, 96), block(96, 96)]
+    middle = [block(96, 128), block(128, 128)]
+    levels = ((128 + 96, 96), (96 + 96, 96), (96 + 64, 64), (64 + 64, 64), (64 + 32, 32), (32 + 32, 32))
+    up = [block(*level) for level in levels]
+    stem, out = 3 * 32 + 32, 32 * 3 + 3
+    expected = sum([stem, *down, *middle, *up, out])
+    assert sum(parameter.numel() for parameter in network.parameters()) == expected == 1_950_627
+    network.eval()
+    assert network(torch.randn(2, 3, 64, 64), torch.rand(2)).shape == (2, 3, 64, 64)

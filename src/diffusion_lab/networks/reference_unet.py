@@ -1,4 +1,4 @@
-"""The reference system's U-Net: D. Falbel's "denoising-diffusion", after A. Beres's Keras DDIM example."""
+"""The reference system's U-Net: D. Falbel's "denoising-diffusion", and A. Beres's Keras DDIM example from which it comes."""
 
 import torch
 import torch.nn.functional as F
@@ -9,12 +9,17 @@ from diffusion_lab.networks.embeddings import Sinusoid
 
 
 class ResidualBlock(nn.Module):
-    """BatchNorm, 3x3 convolution, Swish, 3x3 convolution; summed with a 1x1 convolution of the input."""
+    """BatchNorm, 3x3 convolution, Swish, 3x3 convolution; summed with a 1x1 convolution of the input.
 
-    def __init__(self, channels: int, width: int):
+    Args:
+        plain: as in Keras's example: the input itself is added where widths match, and the norm learns no scale and offset.
+    """
+
+    def __init__(self, channels: int, width: int, plain: bool = False):
         super().__init__()
-        self.residual = nn.Conv2d(channels, width, 1)
-        self.norm = nn.BatchNorm2d(channels)
+        self.residual = nn.Identity() if plain and channels == width else nn.Conv2d(channels, width, 1)
+        # Keras's own defaults: eps, and how much of the running mean a batch replaces.
+        self.norm = nn.BatchNorm2d(channels, eps=1e-3, momentum=0.01, affine=False) if plain else nn.BatchNorm2d(channels)
         self.conv1 = nn.Conv2d(channels, width, 3, padding=1)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
 
@@ -23,7 +28,7 @@ class ResidualBlock(nn.Module):
 
 
 class ReferenceUNet(nn.Module):
-    """3,562,211 parameters with the default widths at 3 channels. Labels are not used.
+    """3,562,211 parameters with the default widths at 3 channels; 1,950,627 as in the Keras example. Labels are not used.
 
     The noise level's embedding is spread over the image and concatenated at the input; every up block concatenates
     the skip of its own down block.
@@ -34,6 +39,8 @@ class ReferenceUNet(nn.Module):
         outputs: images put out for each one put in; 2 with a learned variance.
         widths: channels at each resolution; the resolution halves after each.
         blocks: residual blocks a level.
+        middle: widths of the residual blocks at the lowest resolution; None: twice the last width, and that width.
+        plain: see `ResidualBlock`; the levels upwards then have the widths of those downwards, not those above them.
     """
 
     def __init__(
@@ -43,6 +50,8 @@ class ReferenceUNet(nn.Module):
         outputs: int = 1,
         widths: tuple[int, ...] = (32, 64, 96, 128),
         blocks: int = 2,
+        middle: tuple[int, ...] | None = None,
+        plain: bool = False,
     ):
         super().__init__()
         factor = 2 ** len(widths)
@@ -57,15 +66,18 @@ class ReferenceUNet(nn.Module):
         for width in widths:
             level = nn.ModuleList()
             for _ in range(blocks):
-                level.append(ResidualBlock(x, width))
+                level.append(ResidualBlock(x, width, plain))
                 skips.append(x := width)
             self.down.append(level)
-        self.middle = nn.Sequential(ResidualBlock(x, 2 * x), ResidualBlock(2 * x, x))
+        self.middle = nn.Sequential()
+        for width in middle or (2 * x, x):
+            self.middle.append(ResidualBlock(x, width, plain))
+            x = width
         self.up = nn.ModuleList()
-        for width in (*reversed(widths[:-1]), widths[0]):
+        for width in reversed(widths) if plain else (*reversed(widths[:-1]), widths[0]):
             level = nn.ModuleList()
             for _ in range(blocks):
-                level.append(ResidualBlock(x + skips.pop(), width))
+                level.append(ResidualBlock(x + skips.pop(), width, plain))
                 x = width
             self.up.append(level)
         self.out = nn.Conv2d(x, channels * outputs, 1)
