@@ -26,6 +26,7 @@ TINY = (
     "network.widths=[16,16]",
     "metrics.samples=24",
     "sampler.steps=3",
+    "guidance=none",
     "grid.count=10",
     "grid.every_n_epochs=1",
     "trainer.log_every_n_steps=2",

@@ -70,7 +70,7 @@ def test_digits_are_read_as_asked(default_run):
     confident, right = reading(classifier, drawn, labels)
     print(f"of 1000 drawn digits {confident:.1%} are read with confidence over 0.9, {right:.1%} as asked for")
     assert confident > 0.9
-    assert right > 0.9
+    assert right > 0.97
 
 
 def test_default_run_fits_its_six_minutes(default_run):

@@ -37,7 +37,7 @@ EDITS = {  # network calls for each image
 
 def written_checkpoint(file, *overrides: str):
     """A checkpoint file of an untrained network."""
-    config = plain(composed("train", "network.widths=[16,16]", "data.max_images=100", *overrides))
+    config = plain(composed("train", "network.widths=[16,16]", "data.max_images=100", "guidance=none", *overrides))
     torch.manual_seed(0)
     model = build(config["model"], "model")
     waken(model.network)

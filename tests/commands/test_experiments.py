@@ -90,7 +90,7 @@ def test_preset_goes_with_another_sampler(preset, sampler, tmp_path):
         (["experiment=noisy_classifier", "network=unet"], "network=unet gives images"),
         (["data.shift=-1"], "data.shift=-1 must be a whole number, at least 0"),
         (["variance.steps=1"], "variance.steps=1 must be a whole number, at least 2"),
-        (["sampler.variance=huge"], "sampler.variance=huge must be one of small, large, learned"),
+        (["sampler=ddpm", "sampler.variance=huge"], "sampler.variance=huge must be one of small, large, learned"),
     ],
 )
 def test_choices_that_do_not_go_together_are_named(overrides, message):
@@ -129,6 +129,18 @@ def test_cifar10_presets_have_the_published_sizes(preset):
 )
 def test_each_preset_shows_the_network_the_level_its_system_does(preset, level):
     assert config_of(preset)["choices"]["level"] == level
+
+
+def test_the_default_is_guided_where_there_are_labels_and_nowhere_else():
+    scales = {
+        ("data=mnist_5k",): 1.75,
+        ("data=flowers", "experiment=reference"): 1.0,
+        ("data=folder", "data.num_classes=0"): 1.0,
+        ("data=folder", "data.num_classes=3"): 1.75,
+        ("guidance=none",): 1.0,
+    }
+    for overrides, scale in scales.items():
+        assert plain(composed("train", *overrides))["guidance"]["scale"] == scale
 
 
 def test_a_level_on_the_command_line_beats_that_of_the_target():

@@ -16,7 +16,7 @@ from diffusion_lab.experiments.runs import run_name
 
 
 def prepare_hydra() -> None:
-    """Make `${run_name:...}` and `${where_labels:COUNT,THEN,ELSE}` known to configs, and spare Hydra copies of its config store.
+    """Make `${run_name:...}` and `${where_labels:COUNT,THEN,ELSE}` known to configs; spare Hydra copies of its store.
 
     Hydra deep-copies the store of its own configs for each group that --help lists and for each job of a multirun, and
     changes none of the copies: that was 0.5 s of --help's 1.2.
