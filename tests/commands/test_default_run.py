@@ -64,7 +64,7 @@ def test_digits_are_read_as_asked(default_run):
     classifier = digit_classifier(*images_of(Split(decoded, decoded.train)))
     confident, right = reading(classifier, *images_of(Split(decoded, decoded.held_out)))
     assert confident > 0.95  # else the classifier, not the model, would be judged
-    assert right > 0.98
+    assert right > 0.97
     labels = torch.arange(1000) % 10
     ready = drawing(checkpoint.config, checkpoint.model(Denoiser), machine("auto", "auto"))
     drawn = torch.cat(list(ready.images(1000, labels, 100)))
