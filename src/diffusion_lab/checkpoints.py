@@ -7,6 +7,7 @@ only the parts that conf/ offers are built, and those of packages that the user 
 import contextlib
 import pickle
 import warnings
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -97,9 +98,14 @@ def _read(path: Path) -> dict:
     if not path.is_file():
         raise UserError(f"checkpoint={path} is not a file; a run's are in outputs/<name>/<run>/checkpoints/")
     try:
+        broken = zipfile.ZipFile(path).testzip() if zipfile.is_zipfile(path) else None  # torch does not look at the sums
+        if broken:
+            raise UserError(f"checkpoint={path} is damaged: {broken} in it is not what was written")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # on other programs' files, which get a line of their own below
             state = torch.load(path, map_location="cpu", weights_only=True)
+    except UserError:
+        raise
     except pickle.UnpicklingError as error:
         raise UserError(f"checkpoint={path} holds pickled code, which is never run, or is damaged") from error
     except Exception as error:

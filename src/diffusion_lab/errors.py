@@ -1,8 +1,20 @@
 """The exceptions that are no defects: "the user can mend this", and "the sweep wants no more of this"."""
 
+import errno
+
+# What only a user can mend about files: room, rights, a file where a folder should be.
+MENDABLE = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO),
+)
+
 
 class UserError(Exception):
     """A mistake in the command, the config or the data; its message is one line that says what to do."""
+
+
+class Diverged(UserError):
+    """A training, or what it gave, is no longer finite: it is not to be scored or ranked."""
 
 
 class StoppedEarly(Exception):
@@ -10,7 +22,10 @@ class StoppedEarly(Exception):
 
 
 def user_error_in(error: BaseException | None) -> UserError | None:
-    """The UserError that `error` is or was caused by (Hydra wraps what a `_target_` raises), if any."""
+    """The UserError that `error` is or was caused by (Hydra wraps what a `_target_` raises), if any. A full disk, a
+    forbidden or misplaced file is one too."""
     while error is not None and not isinstance(error, UserError):
-        error = error.__cause__
+        if isinstance(error, OSError) and error.errno in MENDABLE:
+            return UserError(f"{error.filename or 'a file'}: {error.strerror}")
+        error = error.__cause__ or (error.__context__ if isinstance(error.__context__, OSError) else None)
     return error

@@ -20,6 +20,8 @@ def program(name: str) -> Callable:
 
     def wrap(work: Callable[[DictConfig], float | None]) -> Callable[[], None]:
         def main() -> None:
+            for stream in (sys.stdout, sys.stderr):  # a terminal of few letters is no reason to fail
+                stream.reconfigure(errors="backslashreplace")
             prepare_hydra()
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(work)()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from functools import cache
 from typing import TYPE_CHECKING
 
 from diffusion_lab.parts import build
@@ -12,9 +14,22 @@ if TYPE_CHECKING:  # NumPy and Pillow are not needed to find a mistake in a conf
 
 
 def open_source(data: dict) -> Source:
-    """Find the images of a `data` config, under its `root`: that is absolute, or where they are now if they have moved."""
+    """Find the images of a `data` config, under its `root`: that is absolute, or where they are now if they have moved.
+
+    They are looked for once in a job's time.
+    """
     moved = {"root": data["root"]} if "root" in data["source"] else {}
-    return build({**data["source"], **moved}, "data.source")
+    return _opened(json.dumps({**data["source"], **moved}, sort_keys=True))
+
+
+def forget_sources() -> None:
+    """Look for images anew: what a job finds is what is there when it begins."""
+    _opened.cache_clear()
+
+
+@cache
+def _opened(source: str) -> Source:
+    return build(json.loads(source), "data.source")
 
 
 def decode_source(data: dict, source: Source) -> Decoded:

@@ -50,19 +50,22 @@ def evaluation_config(cfg: DictConfig) -> tuple[dict, Checkpoint]:
     check(cfg)
     opened = build(cfg.model, "model")
     asked = {"checkpoint": str(cfg.checkpoint), "checkpoint_sha256": sha256_of(opened.path), "precision": cfg.precision}
-    return {**with_choices(opened.config, cfg), **asked}, opened
+    config = {**with_choices(opened.config, cfg), **asked}
+    contents = {**config.get("contents", {}), "data": open_source(config["data"]).fingerprint[:16]}
+    return {**config, "contents": contents}, opened
 
 
 def _score(cfg: DictConfig, config: dict, opened: Checkpoint, run: Run) -> dict:
     from diffusion_lab.denoiser import Denoiser
     from diffusion_lab.hardware import keep_freed_memory, machine
-    from diffusion_lab.metrics.scoring import measure
+    from diffusion_lab.metrics.scoring import check_counts, measure
     from diffusion_lab.sampling.drawing import drawing
     from diffusion_lab.tasks.denoiser import draw_grid, metrics, scoring, scoring_calls
 
     asked = metrics(config)
     denoiser = opened.model(Denoiser)
     decoded = decode_source(config["data"], open_source(config["data"]))
+    check_counts(asked, config["metrics"]["samples"], len(decoded.held_out))
     keep_freed_memory()
     ready = drawing(config, denoiser, machine(cfg.accelerator, cfg.precision), cfg.trusted)
     run.begin(config)

@@ -6,13 +6,15 @@ import math
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from filelock import Timeout
 from omegaconf import DictConfig
 
 from diffusion_lab.commands.checks import plain
 from diffusion_lab.commands.console import exit_on_user_error
-from diffusion_lab.errors import StoppedEarly, UserError, user_error_in
+from diffusion_lab.commands.data import forget_sources
+from diffusion_lab.errors import Diverged, StoppedEarly, UserError, user_error_in
 from diffusion_lab.experiments.runs import Run, config_hash
 from diffusion_lab.figures import declared
 
@@ -25,9 +27,10 @@ def attempt(work: Callable[[DictConfig, Run], dict], cfg: DictConfig, run: Run, 
     In a multirun the figure of `cfg.objective` is logged, and no failure ends it: the failure is written to results.json
     and None is returned, so that the other jobs go on.
     """
+    forget_sources()
     if not is_multirun:
         try:
-            return exit_on_user_error(work, cfg, run)
+            return exit_on_user_error(_noting_divergence, work, cfg, run)
         finally:
             run.remove_if_empty()
     try:
@@ -48,6 +51,16 @@ def attempt(work: Callable[[DictConfig, Run], dict], cfg: DictConfig, run: Run, 
         run.begin(config)  # sets aside a finished run of another configuration, which a failure must not overwrite
         run.fail(reason, config)
         return None
+
+
+def _noting_divergence(work: Callable[[DictConfig, Run], dict], cfg: DictConfig, run: Run) -> dict:
+    """`work(cfg, run)`; that the training went astray is written to results.json, so that no report takes it for an
+    unfinished one."""
+    try:
+        return work(cfg, run)
+    except Diverged as error:
+        run.fail(str(error), plain(cfg))
+        raise
 
 
 def to_minimise(results: dict | None, objective: str) -> float:
@@ -89,9 +102,13 @@ def alone(run: Run, config: dict) -> Iterator[Work]:
         log.info("%s is being worked on by another process: waiting for it", run.folder.name)
         lock.acquire()
     try:
-        finished = run.finished_as(config)
+        found = run.of(config)
+        finished = found.finished_as(config)
+        if finished and found is not run:
+            run.begin(found.config())
         if finished:
             log.info("%s is finished: its results are shown, nothing is run again", run.folder.name)
         yield Work(run, config, run.results() if finished else None)
     finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()

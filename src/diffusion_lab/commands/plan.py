@@ -36,6 +36,7 @@ def job_of(overrides: dict, run: Run, cfg: DictConfig) -> Job:
         if mistake is None:
             raise
         return Job(overrides, run, f"cannot run: {mistake}", None, None)
+    run = run.of(config)
     state = _state(run, config)
     return Job(overrides, run, state, config["epochs"], run.results()[cfg.objective] if state == "finished" else None)
 

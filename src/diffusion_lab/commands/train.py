@@ -47,14 +47,15 @@ def training_config(cfg: DictConfig) -> dict:
         UserError: a mistake that can be found without importing torch.
     """
     check(cfg)
+    classes = len(open_source(plain(cfg)["data"]).class_names)
     if cfg.data.num_classes is None:  # a folder's classes are known once it is listed
-        cfg.data.num_classes = len(open_source(plain(cfg)["data"]).class_names)
+        cfg.data.num_classes = classes
     config = plain(cfg)
     check_labels(config)
     files = {"init_from": config["init_from"], "teacher": config["teacher"].get("checkpoint")}
-    # By content: another file of the same name makes another run.
+    # By content: another file of the same name, or other images in the same folder, make another run.
     contents = {key: sha256_of(Path(file)) for key, file in files.items() if file}
-    return {**config, "contents": contents} if contents else config
+    return {**config, "contents": {"data": open_source(config["data"]).fingerprint[:16], **contents}}
 
 
 def fit(config: dict, run: Run) -> dict:

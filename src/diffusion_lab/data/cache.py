@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
@@ -17,7 +18,9 @@ from rich.progress import track
 from diffusion_lab.data.sources import Source
 from diffusion_lab.errors import UserError
 
-LAYOUT = 1  # part of every key: raise it when what is stored changes
+log = logging.getLogger(__name__)
+
+LAYOUT = 2  # part of every key: raise it when what is stored changes
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Decoded:
         train, held_out: indices into images; the held-out ones shuffled once, so that their first N are like all.
         class_names: names of the classes, empty where there are none.
         key: names content and settings; equal keys mean equal images.
+        skipped: what was left out because it could not be read.
     """
 
     images: np.ndarray
@@ -38,6 +42,7 @@ class Decoded:
     held_out: np.ndarray
     class_names: list[str]
     key: str
+    skipped: tuple[str, ...] = ()
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -72,14 +77,10 @@ def decode(
     settings = [LAYOUT, source.fingerprint, image_size, channels, antialias, max_images]
     key = f"{name}-{image_size}px-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]}"
     folder = Path(cache_dir).expanduser() / key
-    if not folder.is_dir():
-        _fill(folder, source, kept, image_size, channels, antialias, on_error)
-    skipped = json.loads((folder / "skipped.json").read_text())
-    if skipped:
-        names = [source.name_of(int(i)) for i in skipped]
-        if on_error != "skip":
-            raise UserError(_broken(names))
-        Console(stderr=True).print(f"data.on_error=skip: left out {len(names)} broken images: {', '.join(names)}")
+    images, labels, skipped = _kept(folder) or _fill(folder, source, kept, image_size, channels, antialias, on_error)
+    names = [source.name_of(int(i)) for i in skipped]
+    if names and on_error != "skip":
+        raise UserError(_broken(names))
     kept = np.setdiff1d(kept, skipped)
     position = np.full(len(source.items), -1)
     position[kept] = np.arange(len(kept))
@@ -88,11 +89,54 @@ def decode(
         held_out = np.random.default_rng(0).permutation(held_out)
     if not len(train) or not len(held_out):
         raise UserError(f"data.max_images={max_images} leaves {len(train)} images to train and {len(held_out)} held out")
-    images = np.load(folder / "images.npy", mmap_mode="c")
-    return Decoded(images, np.load(folder / "labels.npy"), train, held_out, source.class_names, key)
+    decoded = Decoded(images, labels, train, held_out, source.class_names, key, tuple(names))
+    for remark in remarks(decoded):
+        log.warning(remark)
+    return decoded
 
 
-def _fill(folder: Path, source: Source, kept: np.ndarray, size: int, channels: int, antialias: bool, on_error: str) -> None:
+def remarks(decoded: Decoded) -> list[str]:
+    """What one should know of these images, a line each."""
+    said = []
+    if decoded.skipped:
+        said.append(f"data.on_error=skip: left out {len(decoded.skipped)} broken images: {', '.join(decoded.skipped)}")
+    copies = copies_held_out(decoded)
+    if copies:
+        said.append(f"{copies} of {len(decoded.held_out)} held-out images are also among those to train on, pixel by pixel")
+    return said
+
+
+def copies_held_out(decoded: Decoded) -> int:
+    """How many held-out images are also training images, pixel by pixel."""
+    digests = _digests(decoded.images)
+    return int(np.isin(digests[decoded.held_out], digests[decoded.train]).sum())
+
+
+def _digests(images: np.ndarray) -> np.ndarray:
+    """A number of 64 bits (N,) for each image, equal for equal images alone."""
+    return np.array([int.from_bytes(hashlib.blake2b(image, digest_size=8).digest()) for image in images], dtype=np.uint64)
+
+
+def _kept(folder: Path) -> tuple[np.ndarray, np.ndarray, list[int]] | None:
+    """The images (N, H, W, C), labels (N,) and skipped items in `folder`; None where they are absent or damaged."""
+    try:
+        images, labels = np.load(folder / "images.npy", mmap_mode="c"), np.load(folder / "labels.npy")
+        skipped = json.loads((folder / "skipped.json").read_text())
+        if (_digests(images) == np.load(folder / "digests.npy")).all() and len(labels) == len(images):
+            return images, labels, [int(i) for i in skipped]
+    except FileNotFoundError:
+        if not folder.is_dir():
+            return None
+    except (OSError, ValueError, TypeError, EOFError):
+        pass
+    log.warning("%s is damaged: its images are decoded again", folder)
+    shutil.rmtree(folder)
+    return None
+
+
+def _fill(
+    folder: Path, source: Source, kept: np.ndarray, size: int, channels: int, antialias: bool, on_error: str
+) -> tuple[np.ndarray, np.ndarray, list[int]]:
     """Decode into a temporary folder beside `folder`, then rename: another process sees all of it or nothing."""
 
     def one(i: int) -> tuple[np.ndarray, int] | str:
@@ -114,7 +158,9 @@ def _fill(folder: Path, source: Source, kept: np.ndarray, size: int, channels: i
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".decoding-"))
     try:
-        np.save(scratch / "images.npy", np.stack([image for image, _ in good]))
+        images = np.stack([image for image, _ in good])
+        np.save(scratch / "images.npy", images)
+        np.save(scratch / "digests.npy", _digests(images))
         np.save(scratch / "labels.npy", np.array([label for _, label in good], dtype=np.int64))
         skipped = [int(i) for i, result in zip(kept, results, strict=True) if isinstance(result, str)]
         (scratch / "skipped.json").write_text(json.dumps(skipped))
@@ -124,6 +170,7 @@ def _fill(folder: Path, source: Source, kept: np.ndarray, size: int, channels: i
             raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+    return np.load(folder / "images.npy", mmap_mode="c"), np.load(folder / "labels.npy"), skipped
 
 
 def _broken(names: list[str]) -> str:

@@ -2,8 +2,10 @@
 
 import gzip
 import hashlib
+import logging
 import os
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -13,7 +15,10 @@ from PIL import Image, ImageOps
 
 from diffusion_lab.errors import UserError
 
+log = logging.getLogger(__name__)
+
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+OTHER_SUFFIXES = (".gif", ".avif", ".heic", ".heif", ".svg", ".tif", ".tiff", ".jxl")  # pictures that are passed over
 
 
 @dataclass(frozen=True)
@@ -91,14 +96,16 @@ def folder(root: str | None, channels: int = 3, held_out: float = 0.1, split_see
         UserError: `root` is not given, is no folder, or holds no two images.
     """
     paths = list_images(root)
-    first_level = [path.relative_to(root).parts[0] if len(path.relative_to(root).parts) > 1 else "" for path in paths]
+    first_level = [
+        printable(path.relative_to(root).parts[0]) if len(path.relative_to(root).parts) > 1 else "" for path in paths
+    ]
     class_names = sorted(set(first_level))
     if len(class_names) < 2 or "" in class_names:
         class_names = []
     labels = [class_names.index(name) if class_names else -1 for name in first_level]
     train, rest = random_split(len(paths), held_out, seed=split_seed)
     fingerprint = fingerprint_of_files(Path(root), paths)
-    return Source(ImageFiles(paths, labels, channels), lambda i: str(paths[i]), class_names, train, rest, fingerprint)
+    return Source(ImageFiles(paths, labels, channels), lambda i: printable(paths[i]), class_names, train, rest, fingerprint)
 
 
 class ImageFiles(Sequence):
@@ -120,21 +127,53 @@ def list_images(root: str | None) -> list[Path]:
         raise UserError("data.root is not set: give the folder of your images, as in data.root=path/to/images")
     if not Path(root).is_dir():
         raise UserError(f"data.root={root} is not a folder")
-    paths = images_under(root)
+    files = list(files_under(root))
+    paths = sorted(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES)
+    others = Counter(path.suffix.lower() for path in files if path.suffix.lower() in OTHER_SUFFIXES)
+    passed = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
     if len(paths) < 2:
         found = "no images" if not paths else "one image only, and one must be held out"
+        found += f", and {passed} that are not read" if passed else ""
         raise UserError(f"data.root={root} holds {found} (looked for {' '.join(IMAGE_SUFFIXES)}, also in subfolders)")
+    if passed:
+        log.warning("passed over in %s: %s", root, passed)
     return paths
 
 
 def images_under(folder: str | Path) -> list[Path]:
     """All files in a folder and its subfolders that are named like images, sorted."""
-    walked = (Path(parent, name) for parent, _, names in os.walk(folder, followlinks=True) for name in names)
-    return sorted(path for path in walked if path.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(path for path in files_under(folder) if path.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def files_under(folder: str | Path) -> Iterator[Path]:
+    """All files in a folder and its subfolders, through links too; a folder that several links lead to is entered once.
+
+    Raises:
+        UserError: a subfolder cannot be opened.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"{error.filename} cannot be opened: {error.strerror}") from error
+
+    entered = set()
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
+        stat = os.stat(parent)
+        if (stat.st_dev, stat.st_ino) in entered:
+            folders.clear()
+            continue
+        entered.add((stat.st_dev, stat.st_ino))
+        folders.sort()
+        yield from (Path(parent, name) for name in names)
 
 
 def read_image(path: Path, channels: int) -> Image.Image:
-    """Read one image of any mode, upright by its EXIF orientation, transparency over white, as `channels` x 8 bit."""
+    """Read one image of any mode, upright by its EXIF orientation, transparency over white, as `channels` x 8 bit.
+
+    Raises:
+        OSError: it is no readable file, which a pipe is not either.
+    """
+    if not path.is_file():
+        raise OSError("a link that leads nowhere" if path.is_symlink() else "not a regular file")
     mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
     with Image.open(path) as image:
         image = ImageOps.exif_transpose(image)
@@ -144,6 +183,11 @@ def read_image(path: Path, channels: int) -> Image.Image:
             image = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
         return image.convert(mode)
+
+
+def printable(name: str | Path) -> str:
+    """A name with what is not UTF-8 in it escaped, so that it can be printed, logged and saved."""
+    return str(name).encode("utf-8", "backslashreplace").decode()
 
 
 def random_split(count: int, held_out: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -157,8 +201,9 @@ def fingerprint_of_files(root: Path, paths: Sequence[Path]) -> str:
     """A hash of names, sizes and modification times: cheap on a million files, and changes when a file does."""
     digest = hashlib.sha256()
     for path in paths:
-        stat = path.stat()
-        digest.update(f"{path.relative_to(root)}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        stat = path.lstat() if path.is_symlink() and not path.exists() else path.stat()
+        name = os.fsencode(path.relative_to(root))
+        digest.update(name + f"\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 

@@ -4,14 +4,17 @@ import csv
 import hashlib
 import io
 import json
-import os
+import math
 import re
-import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 from filelock import FileLock
+
+from diffusion_lab.errors import UserError
+from diffusion_lab.files import write_text
 
 # What may change without changing the experiment: names, places, how it is watched and how it is computed.
 NOT_PART_OF_THE_EXPERIMENT = (
@@ -47,6 +50,13 @@ class Run:
         return self.checkpoints / "last.ckpt"
 
     @property
+    def resumable(self) -> list[Path]:
+        """The checkpoints that training can go on from, the one that is furthest on first: the others are for the day
+        when that is damaged."""
+        names = ("last.ckpt", "previous.ckpt", "best.ckpt")
+        return [self.checkpoints / name for name in names if (self.checkpoints / name).is_file()]
+
+    @property
     def samples(self) -> Path:
         return self.folder / "samples"
 
@@ -69,12 +79,23 @@ class Run:
         return self.samples / f"epoch_{epoch:04d}.png"
 
     def results(self) -> dict:
-        """The contents of results.json; empty where there is none yet."""
-        return json.loads(self.results_file.read_text()) if self.results_file.is_file() else {}
+        """The contents of results.json; empty where there is none yet, or where it can no longer be read."""
+        return _mapping(self.results_file, json.loads) or {}
 
     def config(self) -> dict:
-        """The resolved config; empty where there is none yet."""
-        return yaml.safe_load(self.config_file.read_text()) if self.config_file.is_file() else {}
+        """The resolved config; empty where there is none yet, or where it can no longer be read."""
+        return _mapping(self.config_file, yaml.safe_load) or {}
+
+    def damage(self) -> str | None:
+        """What cannot be read of this run, one line; None where all can."""
+        for file, parse in ((self.config_file, yaml.safe_load), (self.results_file, json.loads)):
+            if file.is_file() and _mapping(file, parse) is None:
+                return f"{file} is damaged: run the same command again, and it is made again"
+        try:
+            self.curves()
+        except UserError as error:
+            return str(error)
+        return None
 
     def finished(self) -> bool:
         return self.results().get("status") == "finished"
@@ -85,15 +106,24 @@ class Run:
 
     def finished_as(self, config: dict) -> bool:
         """Whether the finished run here is that of `config`."""
-        return self.finished() and self.results()["config_hash"] == config_hash(config)
+        return self.finished() and self.results().get("config_hash") == config_hash(config)
 
     def curves(self) -> list[dict[str, float]]:
-        """The rows of metrics.csv, without their empty cells; none where there is no such file yet."""
+        """The rows of metrics.csv, without their empty cells; none where there is no such file yet. A last row that a kill
+        has cut off is left out.
+
+        Raises:
+            UserError: it is no such file.
+        """
         if not self.metrics_file.is_file():
             return []
-        with self.metrics_file.open(newline="") as file:
-            rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
-        return [{**row, "step": int(row["step"])} for row in rows]
+        try:
+            lines = self.metrics_file.read_text().splitlines(keepends=True)
+            table = csv.DictReader(line for line in lines if line.endswith("\n"))
+            rows = [{key: float(value) for key, value in row.items() if value} for row in table]
+            return [{**row, "step": int(row["step"])} for row in rows]
+        except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+            raise UserError(f"{self.metrics_file} is damaged: mend it, or delete it and do without its curves") from error
 
     def write_curves(self, rows: list[dict], columns: list[str]) -> None:
         """Replace metrics.csv."""
@@ -101,24 +131,34 @@ class Run:
         writer = csv.DictWriter(text, columns)
         writer.writeheader()
         writer.writerows(rows)
-        _write(self.metrics_file, text.getvalue())
+        write_text(self.metrics_file, text.getvalue())
 
     def epochs_done(self) -> int:
         """Epochs of training behind the last checkpoint, or nearly: as many as have held-out errors."""
         return sum(ends_epoch(row) for row in self.curves())
 
     def lock(self) -> FileLock:
-        """What a process holds while it works in this folder. A killed process holds it no more."""
-        name = hashlib.sha256(str(self.folder.resolve()).encode()).hexdigest()[:16]
-        return FileLock(Path(tempfile.gettempdir(), f"diffusion-lab-{name}.lock"), mode=0o666)
+        """What a process holds while it works in this folder: a file beside it, that is removed at the end. A killed process
+        holds it no more."""
+        self.folder.parent.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.folder.with_name(f".{self.folder.name}.lock"), mode=0o666)
+
+    def of(self, config: dict) -> "Run":
+        """Where the run of `config` is: here, or set aside from here, where another configuration has taken its place."""
+        aside = Run(self.folder.with_name(f"{self.folder.name}~{config_hash(config)}"))
+        here = self.config()
+        return aside if aside.config() and not (here and config_hash(here) == config_hash(config)) else self
 
     def begin(self, config: dict) -> None:
-        """Write config.yaml. A run of another configuration in the same place is set aside, not mixed in."""
-        old = self.config()
+        """Write config.yaml. A run of another configuration in the same place is set aside, not mixed in; one of this
+        configuration that was set aside is taken back."""
+        old, found = self.config(), self.of(config)
         if old and config_hash(old) != config_hash(config):
             self.folder.rename(_free_name(self.folder.with_name(f"{self.folder.name}~{config_hash(old)}")))
+        if found is not self and not self.folder.exists():
+            found.folder.rename(self.folder)
         self.folder.mkdir(parents=True, exist_ok=True)
-        _write(self.config_file, yaml.safe_dump(config, sort_keys=False))
+        write_text(self.config_file, yaml.safe_dump(config, sort_keys=False))
 
     def finish(self, results: dict) -> None:
         """Write results.json with status "finished"."""
@@ -139,8 +179,7 @@ class Run:
         )
 
     def _write_results(self, results: dict) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        _write(self.results_file, json.dumps(results, indent=2) + "\n")
+        write_text(self.results_file, json.dumps(_valid(results), indent=2, allow_nan=False) + "\n")
 
     def remove_if_empty(self) -> None:
         """Leave no trace of a run that never began: drop its empty folder and what is empty above it."""
@@ -181,11 +220,22 @@ def run_name(override_dirname: str) -> str:
     return name
 
 
-def _write(file: Path, text: str) -> None:
-    """Replace a file in one step: a reader, or a kill, sees the old text or the new."""
-    scratch = file.with_name(f".{file.name}.{os.getpid()}")
-    scratch.write_text(text)
-    scratch.replace(file)
+def _mapping(file: Path, parse: Callable[[str], object]) -> dict | None:
+    """What `file` holds; None where it is absent or damaged."""
+    try:
+        content = parse(file.read_text())
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def _valid(node):
+    """`node` with null for what JSON has no number for."""
+    if isinstance(node, dict):
+        return {key: _valid(value) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_valid(value) for value in node]
+    return None if isinstance(node, float) and not math.isfinite(node) else node
 
 
 def _free_name(path: Path) -> Path:

@@ -12,6 +12,7 @@ import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from diffusion_lab.errors import UserError
+from diffusion_lab.files import write_text
 
 MOST_JOBS = 100_000  # of a grid
 METHODS = ("grid", "random", "bayes")
@@ -134,8 +135,7 @@ def as_overrides(job: dict) -> list[str]:
 
 def save(sweep: dict, folder: str | Path) -> None:
     """Keep the sweep as it was run, overrides included, as sweep.yaml beside its runs."""
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    Path(folder, "sweep.yaml").write_text(yaml.safe_dump(sweep, sort_keys=False))
+    write_text(Path(folder, "sweep.yaml"), yaml.safe_dump(sweep, sort_keys=False))
 
 
 def hydra_text(value) -> str:

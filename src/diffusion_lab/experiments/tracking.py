@@ -11,6 +11,7 @@ from PIL import Image
 
 from diffusion_lab.experiments.runs import Run, ends_epoch
 from diffusion_lab.figures import FIGURES, declared
+from diffusion_lab.files import write_text
 
 TAGS = ("task", "data", "network", "schedule", "target", "loss")
 
@@ -24,9 +25,8 @@ def wandb(run: Run, config: dict, mode: str, project: str, entity: str | None = 
     import wandb as wandb_library
 
     id_file = run.folder / "wandb" / "id"
-    if not id_file.is_file():
-        id_file.parent.mkdir(parents=True, exist_ok=True)
-        id_file.write_text(secrets.token_hex(4))
+    if not (id_file.is_file() and id_file.read_text()):
+        write_text(id_file, secrets.token_hex(4))
     choices = config["choices"]
     logger = WandbLogger(
         name=run.folder.name,

@@ -4,8 +4,9 @@ Each has `identity` (its name, and what weights it holds where that can vary), `
 and `num_features` (D). One-channel images are shown to the network as grey colour images.
 """
 
+import contextlib
 import hashlib
-import os
+import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from diffusion_lab.errors import UserError
+from diffusion_lab.files import replacing
 
 INCEPTION_URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 INCEPTION_IMAGENET_URL = "https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth"
@@ -94,13 +96,13 @@ def features_of(batches: Iterable[Tensor], extractor: nn.Module) -> Tensor:
 
 def cached_features(batches: Iterable[Tensor], extractor: nn.Module, key: str, cache_dir: str) -> Tensor:
     """`features_of(batches, extractor)`, computed once for each `key` (which names the images) and kept on disk."""
-    file = Path(cache_dir).expanduser() / "features" / f"{key}-{extractor.identity}.npy"
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        scratch = file.with_name(f".{os.getpid()}-{file.name}")
-        np.save(scratch, features_of(batches, extractor).numpy())
-        scratch.rename(file)
-    return torch.from_numpy(np.load(file))
+    file = Path(cache_dir).expanduser() / "features" / f"{key}-{extractor.identity}.npz"
+    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(file) as kept:
+        return torch.from_numpy(kept["features"])  # damage is noticed by the zip's sums
+    features = features_of(batches, extractor)
+    with replacing(file) as scratch, scratch.open("wb") as opened:
+        np.savez(opened, features=features.numpy())
+    return features
 
 
 def _three_channels(pixels: Tensor) -> Tensor:

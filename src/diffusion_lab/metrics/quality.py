@@ -62,21 +62,21 @@ def kid_per_batch(real: Tensor, generated: Tensor, batch_size: int = 128) -> tup
     return values.mean().item(), values.std(unbiased=False).item()
 
 
-@measures(KID)
+@measures(KID, fewest=4)  # subsets are of half of them, and an unbiased estimate takes two
 def measure_kid(scoring: Scoring, subsets: int = 100, subset_size: int = 500) -> dict[str, float]:
     """`kid` and its standard deviation over the subsets, `kid_std`."""
     mean, std = kid(*scoring.features, scoring.seed, subsets, subset_size)
     return {"kid": mean, "kid_std": std}
 
 
-@measures(KID)
+@measures(KID, fewest=2)
 def measure_kid_per_batch(scoring: Scoring, batch_size: int = 128) -> dict[str, float]:
     """`kid` as the reference system has it, and its standard deviation over the batches, `kid_std`."""
     mean, std = kid_per_batch(*scoring.features, batch_size)
     return {"kid": mean, "kid_std": std}
 
 
-@measures(FID)
+@measures(FID, fewest=2)
 def measure_fid(scoring: Scoring) -> dict[str, float]:
     """`fid`."""
     return {"fid": fid(*scoring.features)}

@@ -6,6 +6,7 @@ conf/metrics/figures.
 
 import hashlib
 import logging
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 from diffusion_lab.data.cache import Decoded
 from diffusion_lab.data.images import Batch, Split, batches_of
 from diffusion_lab.denoiser import Denoiser
-from diffusion_lab.errors import UserError
+from diffusion_lab.errors import Diverged, UserError
 from diffusion_lab.figures import Figure
 from diffusion_lab.hardware import Machine
 from diffusion_lab.metrics.features import cached_features, features_of
@@ -28,11 +29,11 @@ log = logging.getLogger(__name__)
 Metric = Callable[["Scoring"], dict[str, float]]
 
 
-def measures(*figures: Figure) -> Callable:
-    """A decorator: these are the figures that a metric gives."""
+def measures(*figures: Figure, fewest: int = 1) -> Callable:
+    """A decorator: these are the figures that a metric gives, of so many held-out and generated images at the fewest."""
 
     def say(metric: Metric) -> Metric:
-        metric.figures = figures
+        metric.figures, metric.fewest = figures, fewest
         return metric
 
     return say
@@ -49,6 +50,16 @@ def figures_of(metrics: dict[str, Metric]) -> dict[str, Figure]:
         if not figures:
             raise UserError(f"metrics.figures.{name} says no figure: put @measures(Figure(...)) above its function")
     return {figure.key: figure for figures in found.values() for figure in figures}
+
+
+def check_counts(metrics: dict[str, Metric], samples: int, held_out: int) -> None:
+    """Raise UserError where one of the metrics wants more images than there are to be generated, or held out."""
+    for name, metric in metrics.items():
+        fewest = getattr(getattr(metric, "func", metric), "fewest", 1)
+        if samples < fewest:
+            raise UserError(f"metrics.samples={samples} is too few for {name}: at least {fewest}")
+        if held_out < fewest:
+            raise UserError(f"{held_out} held-out images are too few for {name}, which needs {fewest}: take more images")
 
 
 @dataclass
@@ -137,6 +148,9 @@ def measure(scoring: Scoring, metrics: dict[str, Metric]) -> dict:
     values = {}
     for metric in metrics.values():
         values |= metric(scoring)
+    for key, value in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise Diverged(f"{key} is {value}: what was drawn, or the model, is too far from any image to be scored")
     declared = {key: figure.plain() for key, figure in known.items() if key in values}
     return {**values, **scoring.conditions(), "figures": declared}
 

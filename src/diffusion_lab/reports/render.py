@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from diffusion_lab.files import write_text
 from diffusion_lab.reports.report import Report, Section
 
 
@@ -48,7 +49,7 @@ def write_report(report: Report, folder: Path) -> list[Path]:
         (pictures / f"{_slug(title)}.png").write_bytes(png)
     written = {"md": markdown(report), "tex": latex(report), "html": html(report, drawn)}
     for suffix, text in written.items():
-        (folder / f"report.{suffix}").write_text(text)
+        write_text(folder / f"report.{suffix}", text)
     report.cells.to_csv(folder / "report.csv", index=False)
     return [folder / f"report.{suffix}" for suffix in ("md", "csv", "tex", "html")]
 

@@ -11,7 +11,7 @@ from diffusion_lab.data.images import Split
 from diffusion_lab.denoiser import Denoiser, NetworkDenoiser
 from diffusion_lab.experiments import pictures, tracking
 from diffusion_lab.experiments.runs import Run
-from diffusion_lab.metrics.scoring import Metric, Scoring, figures_of, measure
+from diffusion_lab.metrics.scoring import Metric, Scoring, check_counts, figures_of, measure
 from diffusion_lab.parts import build
 from diffusion_lab.sampling.drawing import Drawing, drawing
 from diffusion_lab.tasks.task import Outcome, Setting, Task
@@ -43,7 +43,7 @@ class DenoiserTask(Task):
 
     def check(self, model: NetworkDenoiser, setting: Setting) -> None:
         self.criterion.check(model)
-        metrics(setting.config)
+        check_counts(metrics(setting.config), setting.config["metrics"]["samples"], len(setting.decoded.held_out))
         build(setting.config["metrics"]["extractor"], "metrics.extractor")  # its weights may not be there
 
     def callbacks(self, setting: Setting) -> list[Callback]:

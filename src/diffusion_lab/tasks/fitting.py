@@ -3,6 +3,7 @@
 import logging
 import multiprocessing
 import platform
+import shutil
 import sys
 import time
 import warnings
@@ -15,15 +16,17 @@ from lightning.pytorch.loggers import Logger
 from diffusion_lab.checkpoints import Checkpoint, load_checkpoint
 from diffusion_lab.data.images import Images
 from diffusion_lab.denoiser import NoisyModel
-from diffusion_lab.errors import StoppedEarly
+from diffusion_lab.errors import StoppedEarly, UserError
 from diffusion_lab.experiments import tracking
-from diffusion_lab.experiments.runs import Run
+from diffusion_lab.experiments.runs import Run, config_hash
 from diffusion_lab.experiments.shared_search import RunningTrial
+from diffusion_lab.files import replacing
 from diffusion_lab.hardware import choose_compile, keep_freed_memory, training_layout
 from diffusion_lab.parts import build
 from diffusion_lab.tasks.task import Outcome, Setting, Task
-from diffusion_lab.training.callbacks import EpochLine, ProgressBar, StopEarly, Throughput
+from diffusion_lab.training.callbacks import EpochLine, ProgressBar, StopDiverged, StopEarly, Throughput
 from diffusion_lab.training.module import Training
+from diffusion_lab.training.saving import SafeCheckpoints
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +36,8 @@ def fit(task: Task, model: NoisyModel, images: Images, setting: Setting) -> dict
     quiet_lightning()
     keep_freed_memory()
     config, run = setting.config, setting.run
-    done = _steps_done(run)
+    start = resumed_from(run, config)
+    done = start.state["global_step"] if start else None
     loggers = [
         tracking.metrics_csv(run, done),
         build(config["logger"], "logger")(run, {**config, "choices": _choices(task, config)}),
@@ -41,7 +45,7 @@ def fit(task: Task, model: NoisyModel, images: Images, setting: Setting) -> dict
     loggers = [logger for logger in loggers if logger]
     failed = True
     try:
-        _train(task, model, images, setting, loggers, resume=done is not None)
+        _train(task, model, images, setting, loggers, start)
         checkpoint = load_checkpoint(run.last_checkpoint, trusted=None)
         loggers[0] = tracking.metrics_csv(run, checkpoint.state["global_step"])  # processes of their own may have written it
         results = _results(task, checkpoint, images, setting, loggers)
@@ -55,24 +59,43 @@ def fit(task: Task, model: NoisyModel, images: Images, setting: Setting) -> dict
     return results
 
 
-def _steps_done(run: Run) -> int | None:
-    """The steps behind an interrupted run's last checkpoint; None where there is none."""
-    if not run.last_checkpoint.is_file():
-        return None
-    done = load_checkpoint(run.last_checkpoint, trusted=None).state["global_step"]
-    log.info("going on from the checkpoint after step %d", done)
-    return done
+def resumed_from(run: Run, config: dict) -> Checkpoint | None:
+    """The checkpoint that an interrupted run goes on from: the last one, or, where that is damaged, an earlier one; None
+    where there is none.
+
+    Raises:
+        UserError: what is there is of another config.
+    """
+    for file in run.resumable:
+        try:
+            checkpoint = load_checkpoint(file, trusted=None)
+        except UserError as error:
+            log.warning("passed over: %s", error)
+            continue
+        if config_hash(checkpoint.config) != config_hash(config):
+            raise UserError(f"{file} is of another config than this run's: move {run.folder} away")
+        log.info("going on from the checkpoint after step %d (%s)", checkpoint.state["global_step"], file.name)
+        if file != run.last_checkpoint:
+            with replacing(run.last_checkpoint) as scratch:
+                shutil.copyfile(file, scratch)
+        return checkpoint
+    if run.resumable:
+        log.warning("no checkpoint of %s can be read: training begins anew", run.folder.name)
+    return None
 
 
-def _train(task: Task, model: NoisyModel, images: Images, setting: Setting, loggers: list[Logger], resume: bool) -> None:
+def _train(
+    task: Task, model: NoisyModel, images: Images, setting: Setting, loggers: list[Logger], start: Checkpoint | None
+) -> None:
     """Run Lightning's loop; what it leaves is the last checkpoint."""
     config, run = setting.config, setting.run
     module = training_of(task, model, setting)
     settings = {**config["trainer"], "precision": setting.machine.precision, "enable_progress_bar": _is_watched()}
     early = StopEarly(config["monitor"], RunningTrial(**config["trial"]).is_to_stop) if config["trial"] else None
     callbacks = [*task.callbacks(setting), *standard_callbacks(config, run), *([early] if early else [])]
-    trainer: Trainer = build(settings, "trainer", callbacks=callbacks, logger=loggers, default_root_dir=str(run.folder))
-    trainer.fit(module, datamodule=images, ckpt_path=run.last_checkpoint if resume else None, weights_only=True)
+    more = {"callbacks": callbacks, "logger": loggers, "plugins": SafeCheckpoints(), "default_root_dir": str(run.folder)}
+    trainer: Trainer = build(settings, "trainer", **more)
+    trainer.fit(module, datamodule=images, ckpt_path=start and start.path, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
     if early and early.why:
@@ -99,6 +122,7 @@ def standard_callbacks(config: dict, run: Run) -> list[Callback]:
     return [
         *averaging,
         Timer(),
+        StopDiverged(),
         Throughput(),
         LearningRateMonitor(logging_interval="step"),
         ProgressBar() if _is_watched() else EpochLine(),

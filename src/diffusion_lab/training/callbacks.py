@@ -6,8 +6,10 @@ from collections.abc import Callable
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTheme
+from torch import Tensor
 
 from diffusion_lab.denoiser import Denoiser
+from diffusion_lab.errors import Diverged
 
 
 class Throughput(Callback):
@@ -66,6 +68,29 @@ class EpochLine(Callback):
             names = ("train/loss_epoch", *held_out, "images_per_second")
             shown = ", ".join(f"{name} {figures[name]:.4g}" for name in names if name in figures)
             print(f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: {shown}", flush=True)
+
+
+class StopDiverged(Callback):
+    """Ends a training whose loss or weights are no longer finite, before a checkpoint of them is written.
+
+    It looks at the loss every `log_every_n_steps`, where it is waited for anyway, and at all at an epoch's end.
+    """
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs, batch, batch_idx: int) -> None:
+        if (batch_idx + 1) % trainer.log_every_n_steps == 0 or trainer.is_last_batch:
+            self._check(trainer, outputs["loss"], "the loss")
+
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        for name, weights in module.named_parameters():
+            self._check(trainer, weights, f"the weights {name.removeprefix('model.')}")
+        for name in sorted(trainer.callback_metrics):
+            if name.startswith("val/"):
+                self._check(trainer, trainer.callback_metrics[name], name)
+
+    def _check(self, trainer: Trainer, value: Tensor, what: str) -> None:
+        if not value.isfinite().all():
+            where = f"after step {trainer.global_step}, in epoch {trainer.current_epoch + 1},"
+            raise Diverged(f"training diverged: {where} {what} is not finite; take a lower optimizer.lr")
 
 
 class StopEarly(Callback):

@@ -1,0 +1,26 @@
+"""Files written so that a kill, a full disk or a reader beside finds the old file or the new one, never a part."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def replacing(file: Path) -> Iterator[Path]:
+    """A file beside `file` to write to. It takes `file`'s place, safely on the disk, if all goes well; else it goes."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    scratch = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        yield scratch
+        with scratch.open("rb") as written:
+            os.fsync(written.fileno())
+        scratch.replace(file)
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def write_text(file: Path, text: str) -> None:
+    """Replace `file` by `text`."""
+    with replacing(file) as scratch:
+        scratch.write_text(text, encoding="utf-8")
