@@ -167,17 +167,23 @@ def test_a_checkpoint_of_before_is_opened_as_it_was(file, tmp_path):
     assert load_checkpoint(tmp_path / "older.ckpt").config["metrics"]["figures"]["kid"]["subsets"] == 7
 
 
-def test_a_setting_is_looked_at_before_the_call_and_other_mistakes_keep_their_traceback():
+def test_a_setting_is_looked_at_before_the_call():
     with pytest.raises(UserError, match=r"network\.depth does not belong to UNet, which takes channels, image_size"):
         build({"_target_": "diffusion_lab.networks.unet.UNet", "channels": 1, "image_size": 8, "depth": 3}, "network")
     with pytest.raises(UserError, match=r"network\.image_size is missing: UNet needs it"):
         build({"_target_": "diffusion_lab.networks.unet.UNet", "channels": 1}, "network")
     with pytest.raises(UserError, match=r"sampler\.etta does not belong to ddim, which takes .*times, threshold"):
         build({"_target_": "diffusion_lab.sampling.samplers.ddim", "_partial_": True, "etta": 1}, "sampler")
-    with pytest.raises(Exception, match="a developer's own mistake") as caught:
-        build({"_target_": f"{__name__}.wrong"}, "network")
-    assert not isinstance(caught.value, UserError)
+    with pytest.raises(UserError, match="schedule cannot be made of its settings: no such end"):
+        build({"_target_": f"{__name__}.refused", "end": 3}, "schedule")
+    for wrong in ("3", 3.5, True, [3], None):
+        with pytest.raises(UserError, match=r"schedule\.end=.* does not suit refused: "):
+            build({"_target_": f"{__name__}.refused", "end": wrong}, "schedule")
+    with pytest.raises(UserError, match=r"network\._target_=no\.such cannot be imported"):
+        build({"_target_": "no.such"}, "network")
+    with pytest.raises(UserError, match="network=5 is no part"):
+        build(5, "network")
 
 
-def wrong() -> None:
-    raise TypeError("a developer's own mistake")
+def refused(end: int) -> None:
+    raise ValueError("no such end")

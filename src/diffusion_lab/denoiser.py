@@ -107,7 +107,7 @@ class NetworkDenoiser(Denoiser):
         self,
         network: nn.Module,
         schedule: nn.Module,
-        target,
+        target: object,
         level: Callable,
         space: Space,
         conditions: Classes | None = None,

@@ -70,7 +70,13 @@ def autocast(precision: str, device: torch.device) -> contextlib.AbstractContext
 
 
 def pick_device(accelerator: str) -> torch.device:
-    """The device on which Lightning's `accelerator` ("auto", "cpu", "gpu") would train."""
+    """The device on which Lightning's `accelerator` ("auto", "cpu", "gpu") would train.
+
+    Raises:
+        UserError: it is a GPU, and there is none.
+    """
+    if accelerator in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise UserError(f"accelerator={accelerator}: PyTorch sees no GPU here; take cpu or auto")
     if accelerator in ("gpu", "cuda") or (accelerator == "auto" and torch.cuda.is_available()):
         return torch.device("cuda")
     return torch.device("cpu")

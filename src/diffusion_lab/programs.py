@@ -23,7 +23,12 @@ def program(name: str) -> Callable:
             for stream in (sys.stdout, sys.stderr):  # a terminal of few letters is no reason to fail
                 stream.reconfigure(errors="backslashreplace")
             prepare_hydra()
-            hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(work)()
+            try:
+                hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(work)()
+            except ValueError as error:
+                if "Config group override" not in str(error):
+                    raise
+                sys.exit(f"error: {error}: give the name of a choice")  # Hydra itself shows a traceback
 
         return main
 

@@ -6,64 +6,22 @@ from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from diffusion_lab.commands.ranges import check_ranges
 from diffusion_lab.errors import UserError
 from diffusion_lab.figures import FIGURES
-
-AT_LEAST = {
-    "epochs": 1,
-    "batch_size": 1,
-    "count": 1,
-    "data.image_size": 1,
-    "data.repeat": 1,
-    "data.shift": 0,
-    "data.max_images": 2,
-    "metrics.samples": 2,
-    "metrics.batch_size": 1,
-    "metrics.every_n_epochs": 1,
-    "metrics.vlb_calls": 1,
-    "variance.steps": 2,
-    "sampler.steps": 1,
-    "sampler.resamples": 1,
-    "sampler.jump": 1,
-    "edit.factor": 2,
-    "edit.columns": 2,
-    "edit.corrections": 0,
-    "grid.every_n_epochs": 1,
-    "grid.count": 1,
-}
-CHOICES = {
-    "data.on_error": ("raise", "skip"),
-    "logger.mode": ("offline", "online", "disabled"),
-    "data.channels": (1, 3, 4),
-    "compile": ("auto", True, False),
-    "sampler.variance": ("small", "large", "learned"),
-    "sampler.order": (1, 2, 3),
-    "guidance.rescale_of": ("image", "output"),
-}
-
 
 PATHS = (("data", "root"), ("guidance", "checkpoint"), ("metrics", "classifier"), ("init_from",), ("teacher", "checkpoint"))
 
 
 def check(cfg: DictConfig) -> None:
     """Raise UserError for a number out of range, an unknown word, or a data.root that does not exist."""
-    for key, least in AT_LEAST.items():
-        value = OmegaConf.select(cfg, key)
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-            raise UserError(f"{key}={value} must be a whole number, at least {least}")
-    for key, choices in CHOICES.items():
-        value = OmegaConf.select(cfg, key)
-        if value is not None and value not in choices:
-            raise UserError(f"{key}={value} must be one of {', '.join(map(str, choices))}")
+    check_ranges(cfg)
     _check_objective(cfg)
     if OmegaConf.is_missing(cfg, "checkpoint"):
         raise UserError("checkpoint=FILE is missing; a run's are in outputs/<name>/<run>/checkpoints/")
     _check_together(cfg)
     _check_guidance(cfg)
     _check_edit(cfg)
-    seed = cfg.get("seed")
-    if seed is not None and (not isinstance(seed, int) or seed < 0):
-        raise UserError(f"seed={seed} must be a whole number, at least 0")
     for key in ("guidance.checkpoint", "metrics.classifier", "init_from", "teacher.checkpoint"):
         file = OmegaConf.select(cfg, key)
         if file is not None and not Path(file).expanduser().is_file():
@@ -84,12 +42,17 @@ def _check_objective(cfg: DictConfig) -> None:
 def _check_together(cfg: DictConfig) -> None:
     """Raise UserError for choices that do not go together."""
     schedule, times, task = (OmegaConf.select(cfg, f"choices.{group}") for group in ("schedule", "times", "task"))
+    devices, strategy = (OmegaConf.select(cfg, f"trainer.{key}") for key in ("devices", "strategy"))
+    if devices not in (None, 1, "1") and not strategy:
+        raise UserError(f"trainer.devices={devices} needs trainer=ddp: else one device trains")
     if task == "classifier":
         _check_classifier(cfg)
     elif task and (cfg.choices.network == "classifier" or cfg.objective == "cross_entropy"):
         raise UserError(
             "network=classifier and objective=cross_entropy want task=classifier: take experiment=noisy_classifier"
         )
+    if task == "denoiser" and cfg.monitor not in ("val/image_loss", "val/noise_loss"):
+        raise UserError(f"monitor={cfg.monitor} must be val/image_loss or val/noise_loss, the held-out curves of each epoch")
     if schedule == "learned" and times not in ("uniform", "stratified"):
         raise UserError(f"schedule=learned finds the density of noise levels itself: take times=stratified, not {times}")
     sampler = cfg.get("sampler") or {}

@@ -37,7 +37,7 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             cfg = compose(name, list(overrides), return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise UserError(" ".join(str(error).split())) from error
     HydraConfig.instance().set_config(cfg)  # what ${hydra:...} refers to
     cfg = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])

@@ -21,7 +21,7 @@ def exit_on_user_error(function: Callable, *arguments):
         return function(*arguments)
     except Exception as error:
         mistake = user_error_in(error)
-        if mistake is None:
+        if mistake is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         print(f"error: {' '.join(str(mistake).split())}", file=sys.stderr)
         sys.exit(1)
