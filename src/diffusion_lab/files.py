@@ -20,6 +20,13 @@ def replacing(file: Path) -> Iterator[Path]:
         scratch.unlink(missing_ok=True)
 
 
+def remove_scratch(folder: Path) -> None:
+    """Remove what killed processes were writing in `folder`, in which nobody else writes now."""
+    for scratch in folder.glob(".*.[0-9]*"):
+        if scratch.suffix[1:].isdigit():
+            scratch.unlink(missing_ok=True)
+
+
 def write_text(file: Path, text: str) -> None:
     """Replace `file` by `text`."""
     with replacing(file) as scratch:

@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import json
+import warnings
 from collections.abc import Callable
 from functools import cache
 from typing import Any, get_args, get_type_hints, is_typeddict
@@ -108,7 +109,8 @@ def _hints(target: Callable) -> dict[str, TypeAdapter]:
         hints |= get_type_hints(get_args(hint)[0])  # **way: Unpack[Way]
     checks = {}
     for name, hint in hints.items():
-        with contextlib.suppress(PydanticUserError, TypeError, NameError):
+        with contextlib.suppress(PydanticUserError, TypeError, NameError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of annotations that say nothing
             checks[name] = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
     return checks
 

@@ -11,24 +11,29 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from diffusion_lab.commands.composition import prepare_hydra
+from diffusion_lab.commands.composition import check_choices, prepare_hydra
+from diffusion_lab.commands.console import exit_on_user_error
+from diffusion_lab.commands.stopping import stoppable
 from diffusion_lab.conf_path import CONF
 
+GOES_ON = "type the same command again: what is finished is kept, and a training goes on after its last whole epoch"
 
-def program(name: str) -> Callable:
-    """A decorator: the function is run with the config `name`, as the command line asks for it."""
+
+def program(name: str, stopped: str = "nothing was kept") -> Callable:
+    """A decorator: the function is run with the config `name`, as the command line asks for it.
+
+    Args:
+        stopped: what to say when ctrl-C or SIGTERM has ended it.
+    """
 
     def wrap(work: Callable[[DictConfig], float | None]) -> Callable[[], None]:
         def main() -> None:
             for stream in (sys.stdout, sys.stderr):  # a terminal of few letters is no reason to fail
                 stream.reconfigure(errors="backslashreplace")
             prepare_hydra()
-            try:
+            exit_on_user_error(check_choices, [word for word in sys.argv[1:] if "=" in word and not word.startswith("-")])
+            with stoppable(stopped):
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(work)()
-            except ValueError as error:
-                if "Config group override" not in str(error):
-                    raise
-                sys.exit(f"error: {error}: give the name of a choice")  # Hydra itself shows a traceback
 
         return main
 
@@ -43,14 +48,14 @@ def _is_multirun() -> bool:
     return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
-@program("train")
+@program("train", GOES_ON)
 def train(cfg: DictConfig) -> float:
     from diffusion_lab.commands.train import train as work
 
     return work(cfg, _folder(), _is_multirun())
 
 
-@program("evaluate")
+@program("evaluate", GOES_ON)
 def evaluate(cfg: DictConfig) -> float:
     from diffusion_lab.commands.evaluate import evaluate_checkpoint
 

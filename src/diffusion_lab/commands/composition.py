@@ -6,6 +6,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -26,18 +27,36 @@ def prepare_hydra() -> None:
     ConfigStore.__deepcopy__ = lambda store, memo: store
 
 
+def check_choices(overrides: Sequence[str]) -> None:
+    """Raise UserError where a choice is no word: Hydra answers `data=5` with a traceback."""
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException:  # says itself what is wrong
+        return
+    for override in parsed:
+        group = str(override.key_or_group)
+        if override.is_delete() or not (CONF / group).is_dir():
+            continue
+        values = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
+        for value in values:
+            words = value if isinstance(value, list) else [value]  # a choice's settings, as a mapping, are merged into it
+            if not all(isinstance(word, str | dict) for word in words):
+                raise UserError(f"{override.input_line} must name one of the choices below conf/{group}")
+
+
 def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
     """The config that `python src/<name>.py <overrides>` composes, its own part of Hydra's set aside as there.
 
     Raises:
         UserError: the overrides do not compose.
     """
+    check_choices(overrides)
     prepare_hydra()
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             cfg = compose(name, list(overrides), return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+    except (HydraException, OmegaConfBaseException) as error:
         raise UserError(" ".join(str(error).split())) from error
     HydraConfig.instance().set_config(cfg)  # what ${hydra:...} refers to
     cfg = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])

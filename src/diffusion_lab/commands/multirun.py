@@ -9,6 +9,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from diffusion_lab.commands.console import command
+from diffusion_lab.commands.stopping import begin_multirun, follow_multirun
 from diffusion_lab.experiments.runs import Run
 
 JOB_LIST = "DIFFUSION_LAB_JOB_LIST"  # a file that jobs add their folders to, also from other processes
@@ -28,8 +29,10 @@ class MultirunReport(Callback):
         handle, path = tempfile.mkstemp(prefix="diffusion-lab-jobs-")
         os.close(handle)
         os.environ[JOB_LIST] = path
+        begin_multirun()
 
     def on_job_start(self, config: DictConfig, **kwargs) -> None:
+        follow_multirun()
         if JOB_LIST in os.environ:
             with open(os.environ[JOB_LIST], "a") as jobs:
                 jobs.write(f"{config.hydra.runtime.output_dir}\n")

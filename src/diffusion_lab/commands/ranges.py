@@ -116,13 +116,13 @@ LISTS = ("trusted", "network.widths", "network.attention", "network.multipliers"
 MAY_BE_NULL = ("data.max_images", "metrics.vlb_calls", "metrics.every_n_epochs", "trainer.gradient_clip_val")
 FOUND = ("data.num_classes", "model.conditions.count")  # of a folder
 NEVER_NULL = {*WHOLE, *REAL, *SWITCHES, "data.cache_dir", "data.name", "data.on_error", "compile"} - {*MAY_BE_NULL, *FOUND}
-GROUPS = (
-    *("task", "model", "data", "network", "space", "schedule", "level", "target", "variance", "loss", "weighting"),
-    *("criterion", "teacher", "times", "optimizer", "learning_rate", "guidance", "sampler", "metrics", "trainer"),
-    *("logger", "grid", "edit", "data.source", "metrics.extractor", "metrics.figures", "task.criterion", "task.times"),
+PARTS = (  # each has a _target_
+    *("task", "model", "network", "space", "schedule", "level", "target", "loss", "weighting", "criterion", "teacher"),
+    *("times", "optimizer", "learning_rate", "guidance", "sampler", "trainer", "logger", "data.source", "task.criterion"),
+    *("task.times", "metrics.extractor", "criterion.loss", "criterion.weighting", "criterion.teacher"),
     *(f"model.{part}" for part in ("network", "schedule", "target", "level", "space", "conditions")),
-    *("criterion.loss", "criterion.weighting", "criterion.teacher"),
 )
+MAPPINGS = (*PARTS, "data", "variance", "metrics", "metrics.figures", "grid", "edit")
 SAME = (  # a part's setting, and where it is to be set
     *(("network.channels", "data.channels"), ("space.channels", "data.channels"), ("trainer.max_epochs", "epochs")),
     *(("network.image_size", "data.image_size"), ("space.size", "data.image_size")),
@@ -132,12 +132,15 @@ SAME = (  # a part's setting, and where it is to be set
 
 def check_ranges(cfg: DictConfig) -> None:
     """Raise UserError for a number out of range, an unknown word, or something else than either where one belongs."""
-    for key in GROUPS:
-        if _is_there(cfg, key) and not isinstance(_selected(cfg, key), DictConfig):
+    training = "epochs" in cfg
+    for key in MAPPINGS:
+        there = _is_there(cfg, key)
+        if (there or (training and key in ("task", "model"))) and not isinstance(_selected(cfg, key), DictConfig):
             raise UserError(f"{key}={_selected(cfg, key)} must be one of its choices, or a mapping of settings: see --help")
+        if training and there and key in PARTS and "_target_" not in _selected(cfg, key):
+            raise UserError(f"{key}={_selected(cfg, key)} has no `_target_`: take one of its choices, see --help")
     for key, value in _leaves(cfg):
         _check_any(key, value)
-    training = "epochs" in cfg
     for key, wrong, wanted in _rules():
         value = _selected(cfg, key)
         if value is None and not (training and key in NEVER_NULL and _is_there(cfg, key)):
@@ -151,6 +154,9 @@ def check_ranges(cfg: DictConfig) -> None:
     for key, source in SAME:
         if _is_there(cfg, key) and _is_there(cfg, source) and _selected(cfg, key) != _selected(cfg, source):
             raise UserError(f"{key}={_selected(cfg, key)} follows from {source}={_selected(cfg, source)}: set that")
+    widths, heads = _selected(cfg, "network.widths"), _selected(cfg, "network.heads")
+    if isinstance(widths, ListConfig) and isinstance(heads, ListConfig) and len(widths) != len(heads):
+        raise UserError(f"network.heads={heads} must be as many as network.widths={widths}")
     classes, shown = _selected(cfg, "data.num_classes"), _selected(cfg, "network.num_classes")
     if classes is not None and shown not in (None, 0, classes):
         raise UserError(f"network.num_classes={shown} must be 0, or as many as the data has: {classes}")

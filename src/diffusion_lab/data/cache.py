@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from diffusion_lab.errors import UserError
 
 log = logging.getLogger(__name__)
 
+DAY_S = 86400
 LAYOUT = 2  # part of every key: raise it when what is stored changes
 
 
@@ -156,6 +158,9 @@ def _fill(
     if not good:
         raise UserError(f"none of the {len(kept)} images could be read, the first: {broken[0]}")
     folder.parent.mkdir(parents=True, exist_ok=True)
+    for left in folder.parent.glob(".decoding-*"):  # by a killed process
+        if time.time() - left.stat().st_mtime > DAY_S:
+            shutil.rmtree(left, ignore_errors=True)
     scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".decoding-"))
     try:
         images = np.stack([image for image, _ in good])

@@ -14,7 +14,7 @@ import yaml
 from filelock import FileLock
 
 from diffusion_lab.errors import UserError
-from diffusion_lab.files import write_text
+from diffusion_lab.files import remove_scratch, write_text
 
 # What may change without changing the experiment: names, places, how it is watched and how it is computed.
 NOT_PART_OF_THE_EXPERIMENT = (
@@ -157,7 +157,8 @@ class Run:
             self.folder.rename(_free_name(self.folder.with_name(f"{self.folder.name}~{config_hash(old)}")))
         if found is not self and not self.folder.exists():
             found.folder.rename(self.folder)
-        self.folder.mkdir(parents=True, exist_ok=True)
+        for folder in (self.folder, self.checkpoints, self.samples):
+            remove_scratch(folder)
         write_text(self.config_file, yaml.safe_dump(config, sort_keys=False))
 
     def finish(self, results: dict) -> None:

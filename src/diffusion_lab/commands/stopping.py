@@ -1,0 +1,69 @@
+"""Being stopped from outside: ctrl-C and SIGTERM end a command with one line, and take the processes that it began along."""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+INTERRUPTED, TERMINATED = 130, 143  # exit statuses, as of a shell
+MAIN = "DIFFUSION_LAB_MAIN"  # the process id of a multirun, which its jobs in other processes do not outlive
+
+
+class Terminated(SystemExit):
+    """SIGTERM has come."""
+
+
+@contextlib.contextmanager
+def stoppable(advice: str) -> Iterator[None]:
+    """Ctrl-C and SIGTERM end what is done in here with a line that says `advice`, and exit status 130 or 143."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        yield
+    except BaseException as error:
+        status = _status(error)
+        if status is None:
+            raise
+        word = "SIGTERM" if status == TERMINATED else "ctrl-C"
+        print(f"\nstopped by {word}: {advice}", file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        os._exit(status)  # libraries have more to say at an orderly exit, and wait for processes that are gone
+
+
+def _terminate(number: int, frame) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise Terminated(TERMINATED)
+
+
+def _status(error: BaseException | None) -> int | None:
+    """The exit status that `error` stands for if ctrl-C or SIGTERM caused it: Lightning makes a SystemExit of the first."""
+    while error is not None:
+        if isinstance(error, Terminated):
+            return TERMINATED
+        if isinstance(error, KeyboardInterrupt):
+            return INTERRUPTED
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def begin_multirun() -> None:
+    """Tell jobs in other processes of this machine which one they belong to."""
+    os.environ[MAIN] = str(os.getpid())
+
+
+def follow_multirun() -> None:
+    """In a process that a multirun began: leave ctrl-C to the multirun, and end with it."""
+    main = os.environ.get(MAIN)
+    if main != str(os.getppid()) or threading.current_thread() is not threading.main_thread():
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if not any(thread.name == MAIN for thread in threading.enumerate()):
+        threading.Thread(target=_end_with, args=(int(main),), name=MAIN, daemon=True).start()
+
+
+def _end_with(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGKILL)  # a kill at any moment loses nothing
