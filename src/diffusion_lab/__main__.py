@@ -13,6 +13,7 @@ COMMANDS = {
     "report": "put all runs under a folder side by side",
     "plot": "draw every noise schedule side by side",
     "dashboard": "compare the runs of a W&B project, in a workspace and a report",
+    "torture": "kill it, damage its files, feed it nonsense, and count what falls short",
     "benchmark": "measure how fast this project is on this machine",
 }
 

@@ -102,6 +102,12 @@ def plot() -> None:
     main(sys.argv[1:])
 
 
+def torture() -> None:
+    from diffusion_lab.commands.torture import main
+
+    main(sys.argv[1:])
+
+
 def sweep() -> None:
     from diffusion_lab.commands.sweep import parsed
 
