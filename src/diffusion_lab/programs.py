@@ -103,7 +103,7 @@ def plot() -> None:
 
 
 def torture() -> None:
-    from diffusion_lab.commands.torture import main
+    from diffusion_lab.torture.command import main
 
     main(sys.argv[1:])
 
