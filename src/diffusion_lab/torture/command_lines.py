@@ -6,7 +6,13 @@ from random import Random
 
 from omegaconf import DictConfig
 
+from diffusion_lab.commands import train
 from diffusion_lab.commands.composition import compose_config
+from diffusion_lab.conf_path import CONF
+from diffusion_lab.experiments.runs import Run
+from diffusion_lab.parts import build
+from diffusion_lab.tasks import fitting
+from diffusion_lab.tasks.fitting import quiet_lightning, training_of
 from diffusion_lab.torture.trial import Outcome, tried
 
 TINY = (
@@ -32,10 +38,6 @@ def try_one(random: Random) -> Outcome:
 
 def _begin(overrides: tuple[str, ...], folder: Path) -> None:
     """All that train.py does, with one step of training and no scores."""
-    from diffusion_lab.commands import train
-    from diffusion_lab.experiments.runs import Run
-    from diffusion_lab.tasks import fitting
-
     cfg = compose_config("train", overrides)
     whole, fitting.fit = fitting.fit, _one_step
     try:
@@ -45,9 +47,6 @@ def _begin(overrides: tuple[str, ...], folder: Path) -> None:
 
 
 def _one_step(task, model, images, setting) -> dict:
-    from diffusion_lab.parts import build
-    from diffusion_lab.tasks.fitting import quiet_lightning, training_of
-
     quiet_lightning()
     settings = {**setting.config["trainer"], "precision": setting.machine.precision, "enable_progress_bar": False}
     trainer = build({**settings, "fast_dev_run": True}, "trainer", logger=False, default_root_dir=str(setting.run.folder))
@@ -73,6 +72,4 @@ def _keys() -> list[str]:
 
 @functools.cache
 def _choices(group: str) -> list[str]:
-    from diffusion_lab.conf_path import CONF
-
     return sorted(file.stem for file in (CONF / group).glob("*.yaml"))
