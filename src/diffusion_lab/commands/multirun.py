@@ -8,8 +8,8 @@ from pathlib import Path
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from diffusion_lab.commands.console import command
-from diffusion_lab.commands.stopping import begin_multirun, follow_multirun
+from diffusion_lab.commands.console import command, print_all_letters
+from diffusion_lab.commands.stopping import begin_multirun, follow_multirun, remove_at_end
 from diffusion_lab.experiments.runs import Run
 
 JOB_LIST = "DIFFUSION_LAB_JOB_LIST"  # a file that jobs add their folders to, also from other processes
@@ -29,10 +29,12 @@ class MultirunReport(Callback):
         handle, path = tempfile.mkstemp(prefix="diffusion-lab-jobs-")
         os.close(handle)
         os.environ[JOB_LIST] = path
+        remove_at_end(Path(path))
         begin_multirun()
 
     def on_job_start(self, config: DictConfig, **kwargs) -> None:
         follow_multirun()
+        print_all_letters()
         if JOB_LIST in os.environ:
             with open(os.environ[JOB_LIST], "a") as jobs:
                 jobs.write(f"{config.hydra.runtime.output_dir}\n")
@@ -40,7 +42,7 @@ class MultirunReport(Callback):
     def on_multirun_end(self, config: DictConfig, **kwargs) -> None:
         job_list = Path(os.environ.pop(JOB_LIST))
         runs = [Run(Path(folder)) for folder in dict.fromkeys(job_list.read_text().splitlines())]
-        job_list.unlink()
+        job_list.unlink(missing_ok=True)
         if not runs:  # a dry run
             return
         folder, objective = Path(config.hydra.sweep.dir), config.get("objective", "kid")

@@ -1,5 +1,6 @@
 """Being stopped from outside: ctrl-C and SIGTERM end a command with one line, and take the processes that it began along."""
 
+import atexit
 import contextlib
 import os
 import signal
@@ -7,9 +8,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 INTERRUPTED, TERMINATED = 130, 143  # exit statuses, as of a shell
+GRACE_S = 5  # for a job to leave its folder in order when its multirun is gone
 MAIN = "DIFFUSION_LAB_MAIN"  # the process id of a multirun, which its jobs in other processes do not outlive
+
+
+_scratch: list[Path] = []  # of this process
 
 
 class Terminated(SystemExit):
@@ -26,10 +32,18 @@ def stoppable(advice: str) -> Iterator[None]:
         status = _status(error)
         if status is None:
             raise
+        for file in _scratch:
+            file.unlink(missing_ok=True)
         word = "SIGTERM" if status == TERMINATED else "ctrl-C"
         print(f"\nstopped by {word}: {advice}", file=sys.stderr, flush=True)
         sys.stdout.flush()
         os._exit(status)  # libraries have more to say at an orderly exit, and wait for processes that are gone
+
+
+def remove_at_end(file: Path) -> None:
+    """Remove `file` when this process ends, or is stopped."""
+    _scratch.append(file)
+    atexit.register(file.unlink, missing_ok=True)
 
 
 def _terminate(number: int, frame) -> None:
@@ -59,6 +73,7 @@ def follow_multirun() -> None:
     if main != str(os.getppid()) or threading.current_thread() is not threading.main_thread():
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _terminate)
     if not any(thread.name == MAIN for thread in threading.enumerate()):
         threading.Thread(target=_end_with, args=(int(main),), name=MAIN, daemon=True).start()
 
@@ -66,4 +81,6 @@ def follow_multirun() -> None:
 def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE_S)
     os.kill(os.getpid(), signal.SIGKILL)  # a kill at any moment loses nothing
