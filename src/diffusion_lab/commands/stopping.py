@@ -7,15 +7,14 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 INTERRUPTED, TERMINATED = 130, 143  # exit statuses, as of a shell
 GRACE_S = 5  # for a job to leave its folder in order when its multirun is gone
 MAIN = "DIFFUSION_LAB_MAIN"  # the process id of a multirun, which its jobs in other processes do not outlive
 
 
-_scratch: list[Path] = []  # of this process
+_last: list[Callable[[], None]] = []  # acts of this process
 
 
 class Terminated(SystemExit):
@@ -32,18 +31,18 @@ def stoppable(advice: str) -> Iterator[None]:
         status = _status(error)
         if status is None:
             raise
-        for file in _scratch:
-            file.unlink(missing_ok=True)
+        for act in _last:
+            act()
         word = "SIGTERM" if status == TERMINATED else "ctrl-C"
         print(f"\nstopped by {word}: {advice}", file=sys.stderr, flush=True)
         sys.stdout.flush()
         os._exit(status)  # libraries have more to say at an orderly exit, and wait for processes that are gone
 
 
-def remove_at_end(file: Path) -> None:
-    """Remove `file` when this process ends, or is stopped."""
-    _scratch.append(file)
-    atexit.register(file.unlink, missing_ok=True)
+def call_at_end(act: Callable[[], None]) -> None:
+    """Call `act` when this process ends, or is stopped."""
+    _last.append(act)
+    atexit.register(act)
 
 
 def _terminate(number: int, frame) -> None:
@@ -65,6 +64,10 @@ def _status(error: BaseException | None) -> int | None:
 def begin_multirun() -> None:
     """Tell jobs in other processes of this machine which one they belong to."""
     os.environ[MAIN] = str(os.getpid())
+    quiet = (
+        "ignore:resource_tracker"  # joblib's helper, of what a stopped process did not give back: it cleans that up itself
+    )
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), quiet]))
 
 
 def follow_multirun() -> None:

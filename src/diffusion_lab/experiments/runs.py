@@ -100,7 +100,7 @@ class Run:
         return said
 
     def finished(self) -> bool:
-        return self.results().get("status") == "finished" and "config_hash" in self.results()
+        return self.results().get("status") == "finished"
 
     def is_settled(self) -> bool:
         """Whether nothing is left to do or to mend: finished, or stopped early by its sweep."""

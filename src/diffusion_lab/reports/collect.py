@@ -100,8 +100,8 @@ def _without_repeats(runs: list[Run], measured_on: list[str]) -> list[Run]:
     first = {}
     for run in runs:
         results = run.results()
-        same = (results["config_hash"], *(str(results.get(key)) for key in measured_on)) if run.finished() else run.folder
-        first.setdefault(same, run)
+        same = (results.get("config_hash"), *(str(results.get(key)) for key in measured_on))
+        first.setdefault(same if run.finished() and same[0] else run.folder, run)
     return list(first.values())
 
 
