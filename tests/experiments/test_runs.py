@@ -114,7 +114,7 @@ def test_a_damaged_config_is_never_another_experiments(tmp_path):
     run = Run(tmp_path / "run")
     run.begin(CONFIG)
     whole = run.config_file.read_bytes()
-    for content in spoiled(whole, 100):
+    for content in spoiled(whole, 20):
         run.config_file.write_bytes(content)
         found = run.config()
         assert found in ({}, CONFIG) or content.startswith(b"# what") is False
@@ -134,7 +134,7 @@ def test_damaged_results_and_curves_are_a_line_that_names_the_file(tmp_path):
     assert run.damage() == {}
     for file in (run.results_file, run.metrics_file):
         whole = file.read_bytes()
-        for content in (b"", b"\x00\xff", b"this is something else", b"[1]", *spoiled(whole, 60)):
+        for content in (b"", b"\x00\xff", b"this is something else", b"[1]", *spoiled(whole, 20)):
             file.write_bytes(content)
             assert all("\n" not in said and said.startswith(f"{file} is damaged: ") for said in run.damage().values())
             assert run.finished_as(CONFIG) in (False, True)

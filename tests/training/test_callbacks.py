@@ -74,10 +74,7 @@ def fitted(folder: Path, act: Callable, held_out: Callable, message: str | None)
         enable_model_summary=False,
         num_sanity_val_steps=0,
         log_every_n_steps=STEPS,
-        callbacks=[
-            StopDiverged(),
-            ModelCheckpoint(folder, "last", save_on_train_epoch_end=True, enable_version_counter=False),
-        ],
+        callbacks=[StopDiverged(), keep],
         default_root_dir=folder,
     )
     train, held = (DataLoader([torch.zeros(1)] * count, batch_size=None) for count in (STEPS, 1))
