@@ -1,7 +1,6 @@
 """`benchmark.py`: speeds of this project's parts on this machine, as a table and as benchmark.json."""
 
 import datetime
-import json
 import logging
 import tempfile
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from rich.table import Table
 from diffusion_lab.commands.console import exit_on_user_error, short
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.runs import Run
+from diffusion_lab.files import write_json
 from diffusion_lab.reports.render import wide_console
 
 log = logging.getLogger(__name__)
@@ -52,9 +52,8 @@ def _benchmark(cfg: DictConfig, folder: Path) -> None:
 
 
 def _write(folder: Path, machine: dict, figures: list) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     values = {"machine": machine, "figures": [asdict(figure) for figure in figures]}
-    (folder / "benchmark.json").write_text(json.dumps(values, indent=2) + "\n")
+    write_json(folder / "benchmark.json", values)
     with (folder / "benchmark.md").open("w") as file:
         Console(file=file, width=250).print(_table(figures, machine, box.MARKDOWN))
 

@@ -27,6 +27,13 @@ def exit_on_user_error(function: Callable, *arguments):
         sys.exit(1)
 
 
+def print_all_letters() -> None:
+    """Escape what the terminal cannot show: that it knows few letters is no reason to fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
 @contextlib.contextmanager
 def calls_progress(denoiser, total: int | None, doing: str) -> Iterator[None]:
     """A progress bar of the network calls that `denoiser` makes meanwhile, `total` or somewhat fewer, on a terminal.

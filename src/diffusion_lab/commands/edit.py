@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from diffusion_lab.commands.console import calls_progress, exit_on_user_error, s
 from diffusion_lab.commands.data import decode_source, open_source
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.runs import Run
+from diffusion_lab.files import write_json
 from diffusion_lab.parts import build
 
 if TYPE_CHECKING:
@@ -212,7 +212,7 @@ def _write_figures(cfg: DictConfig, config: dict, run: Run, inputs: Inputs, resu
         "network_calls": result.calls,
         "figures": result.figures,
     }
-    run.folder.joinpath("edit.json").write_text(json.dumps(written, indent=2) + "\n")
+    write_json(run.folder / "edit.json", written)
 
 
 def _what(cfg: DictConfig, config: dict, count: int, calls: float) -> str:

@@ -11,7 +11,7 @@ from diffusion_lab.torture.typed import type_command
 
 FILES = (
     *("config.yaml", "results.json", "metrics.csv", "checkpoints/last.ckpt", "checkpoints/best.ckpt"),
-    *("checkpoints/previous.ckpt", "cache/*/images.npy", "cache/*/labels.npy", "cache/*/skipped.json", "cache/features/*"),
+    *("checkpoints/previous.ckpt", "cache/*/images.npy", "cache/*/beside.npz", "cache/features/*"),
 )
 DAMAGES = ("emptied", "cut", "a bit turned", "removed", "text", "a folder")
 
