@@ -114,6 +114,7 @@ def test_random_jobs_are_the_same_each_time():
         ({"metric": None}, "method bayes needs a metric"),
         ({"metric": {"name": "kid", "goal": "best"}}, "minimize or maximize"),
         ({"run_cap": -1}, "must be a whole number above 0"),
+        ({"parameters": {"x": {"distribution": "q_uniform", "min": 1, "max": 2, "q": 0}}}, "q 0 must be above 0"),
         ({"parameters": {"x": {"min": 2, "max": 1}}}, "min 2 must be less than max 1"),
         ({"parameters": {"x": {"distribution": "cauchy", "min": 0, "max": 1}}}, "cauchy is no distribution"),
         ({"parameters": {"x": {"distribution": "log_uniform_values", "min": 0, "max": 1}}}, "min above 0"),

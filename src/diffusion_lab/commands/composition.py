@@ -53,7 +53,7 @@ def check_choices(overrides: Sequence[str]) -> None:
         values = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
         for value in values:
             words = value if isinstance(value, list) else [value]  # a choice's settings, as a mapping, are merged into it
-            if not all(isinstance(word, str | dict) for word in words):
+            if not words or not all(isinstance(word, str | dict) for word in words):
                 raise UserError(f"{override.input_line} must name one of the choices below conf/{group}")
 
 

@@ -98,6 +98,8 @@ def _distribution(key: str, parameter: dict) -> BaseDistribution:
         low, high = parameter.get("mu", 0.0), parameter.get("sigma", 1.0)
     if not all(isinstance(bound, int | float) and math.isfinite(bound) for bound in (low, high)):
         raise ValueError(f"parameter {key}: distribution {kind} needs numbers for {needs[0]} and {needs[1]}")
+    if not parameter.get("q", 1) > 0:
+        raise ValueError(f"parameter {key}: q {parameter['q']} must be above 0")
     if not kind.endswith("normal") and low >= high:
         raise ValueError(f"parameter {key}: min {low} must be less than max {high}")
     if kind == "int_uniform":
