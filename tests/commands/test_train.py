@@ -12,6 +12,7 @@ from PIL import Image
 
 from diffusion_lab.checkpoints import load_checkpoint
 from diffusion_lab.commands.evaluate import evaluate_checkpoint
+from diffusion_lab.commands.plan import job_of
 from diffusion_lab.commands.sample import sample_checkpoint
 from diffusion_lab.commands.train import train
 from diffusion_lab.denoiser import Denoiser
@@ -315,3 +316,22 @@ def test_too_few_images_for_a_figure_are_refused_before_training(samples, tmp_pa
     with pytest.raises(SystemExit):
         train(composed("train", *TINY, f"metrics.samples={samples}"), str(tmp_path / "run"), is_multirun=False)
     assert f"error: metrics.samples={samples} is too few for kid: at least 4" in capsys.readouterr().err
+
+
+def test_a_job_that_fails_stays_in_its_place_and_goes_on_later(run_of, tmp_path, monkeypatch):
+    """A failure was written under another hash than the run's: its checkpoints were set aside at each failure."""
+
+    def crash(self, trainer, module):
+        if trainer.current_epoch == 1:
+            raise RuntimeError("the machine died")
+
+    cfg = composed("train", *TINY, "logger=csv", "grid.every_n_epochs=9")
+    with monkeypatch.context() as patched:
+        patched.setattr(EpochLine, "on_train_epoch_end", crash)
+        assert train(cfg, str(tmp_path / "run"), is_multirun=True) == np.inf
+    run = Run(tmp_path / "run")
+    assert run.results()["status"] == "failed"
+    assert load_checkpoint(run.last_checkpoint).state["epoch"] == 0
+    assert job_of({}, run, composed("train", *TINY, "logger=csv", "grid.every_n_epochs=9")).state == "failed before"
+    assert run_of("logger=csv", "grid.every_n_epochs=9").results()["epochs"] == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]

@@ -169,7 +169,7 @@ def test_a_label_that_is_another_is_damage(photos, tmp_path, caplog):
 def test_a_cache_that_cannot_be_written_is_one_line_before_the_work(photos, tmp_path, monkeypatch):
     file = tmp_path / "file"
     file.touch()
-    source = replace(folder(str(photos)), items=None)
+    source = replace(folder(str(photos)), items=[None] * 6)
     for place in (file, file / "below"):
         with pytest.raises(UserError, match=f"{file} is not a folder, and data.cache_dir={place}: set it, or DIFFUSION"):
             decode(source, "photos", 16, 3, str(place))
