@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from diffusion_lab.commands.console import exit_on_user_error, short
+from diffusion_lab.commands.ranges import check_ranges
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.files import write_json
@@ -29,6 +30,7 @@ def benchmark(cfg: DictConfig, folder: str) -> None:
 
 
 def _benchmark(cfg: DictConfig, folder: Path) -> None:
+    check_ranges(cfg)
     parts = OmegaConf.to_container(cfg.benchmark, resolve=True)
     unknown = set(cfg.only or ()) - set(parts)
     if unknown:

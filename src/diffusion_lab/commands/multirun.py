@@ -69,6 +69,10 @@ def _runs_in(job_list: Path) -> list[Run]:
 def _tidy(job_list: Path) -> None:
     """Remove the list, and the locks of jobs whose processes were killed."""
     for run in _runs_in(job_list):
-        with contextlib.suppress(Timeout, OSError), run.lock().acquire(timeout=1):
-            Path(run.lock().lock_file).unlink(missing_ok=True)
+        lock = run.lock()
+        with contextlib.suppress(Timeout):
+            if Path(lock.lock_file).exists():
+                lock.acquire(timeout=0.2)
+                Path(lock.lock_file).unlink(missing_ok=True)
+                lock.release()
     job_list.unlink()

@@ -50,8 +50,10 @@ WHOLE = {  # key: (least, most)
     "network.mlp_ratio": (1, 100),
     "network.head_channels": (0, 100_000),
     "network.outputs": (1, 2),
+    "rounds": (1, MOST),
 }
 REAL = {  # key: an interval
+    "seconds": "(0, inf)",
     "label_dropout": "[0, 1]",
     "ema.decay": "[0, 1)",
     "optimizer.lr": "(0, inf)",
@@ -112,7 +114,7 @@ WORDS = (
     *("name", "objective", "monitor", "metrics.protocol", "metrics.classifier", "init_from", "guidance.checkpoint"),
     *("data.name", "data.root", "data.cache_dir", "teacher.checkpoint", "checkpoint", "logger.project", "logger.entity"),
 )
-LISTS = ("trusted", "network.widths", "network.attention", "network.multipliers")
+LISTS = ("only", "trusted", "network.widths", "network.attention", "network.multipliers")
 MAY_BE_NULL = ("data.max_images", "metrics.vlb_calls", "metrics.every_n_epochs", "trainer.gradient_clip_val")
 FOUND = ("data.num_classes", "model.conditions.count")  # of a folder
 NEVER_NULL = {*WHOLE, *REAL, *SWITCHES, "data.cache_dir", "data.name", "data.on_error", "compile"} - {*MAY_BE_NULL, *FOUND}

@@ -64,9 +64,7 @@ def _status(error: BaseException | None) -> int | None:
 def begin_multirun() -> None:
     """Tell jobs in other processes of this machine which one they belong to."""
     os.environ[MAIN] = str(os.getpid())
-    quiet = (
-        "ignore:resource_tracker"  # joblib's helper, of what a stopped process did not give back: it cleans that up itself
-    )
+    quiet = "ignore:resource_tracker"  # joblib's: it cleans up what a stopped process has left, and need not say so
     os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), quiet]))
 
 

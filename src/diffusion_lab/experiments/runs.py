@@ -249,7 +249,7 @@ def _config_in(text: str) -> object:
 
 
 def _results_in(text: str) -> object:
-    """What results.json holds, if its figures and choices are such.
+    """What results.json holds, if its figures, choices and seed are such.
 
     Raises:
         ValueError: they are not.
@@ -258,6 +258,7 @@ def _results_in(text: str) -> object:
     try:
         declared(results)
         dict(results.get("choices") or {})
+        int(results.get("seed") or 0)
     except (AttributeError, TypeError) as error:
         raise ValueError("damaged") from error
     return results
