@@ -2,6 +2,7 @@
 it looks."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -203,3 +204,14 @@ def test_guidance_wants_labels_everywhere(script, tmp_path):
         with_choices(load_checkpoint(checkpoint).config, cfg)
     with pytest.raises(UserError, match=r"guidance.scale=3.0 needs labels"):
         training_config(composed("train", "network.num_classes=0", "guidance=classifier_free"))
+
+
+def test_an_edit_by_a_network_that_diverged_writes_no_black_images(tmp_path):
+    """Of one network call, which no sampler watches over."""
+    file = written_checkpoint(tmp_path / "diverged.ckpt")
+    state = torch.load(file, weights_only=True)
+    state["state_dict"]["model.network.out.bias"].fill_(math.nan)
+    torch.save(state, file)
+    with pytest.raises(UserError, match=r"edit made numbers that are not finite \(one call, t = .* on Cosine\)"):
+        edit_images(composed("edit", "edit=denoise_once", f"checkpoint={file}", "count=2"), str(tmp_path / "edited"))
+    assert not list((tmp_path / "edited").glob("*.png"))

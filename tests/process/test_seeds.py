@@ -77,6 +77,11 @@ def test_mixed_seeds_are_unrelated_for_neighbours():
     assert max(found) < 2**32
 
 
+def test_an_epochs_order_and_its_noise_are_of_different_seeds():
+    """On the first device the noise is of (seed, epoch, 0), the order of (seed, epoch)."""
+    assert len({mixed(5), mixed(5, 0), mixed(5, 0, 0), mixed(0, 5), mixed(0, 0, 5)}) == 5
+
+
 def test_noise_is_the_same_however_many_are_made_at_once(monkeypatch):
     """And where the numbers of an image are no multiple of the four that a counter gives."""
     together = noise_of_images(3, range(9), (3, 5, 7))

@@ -5,8 +5,22 @@ import math
 import pytest
 import torch
 
+from diffusion_lab.data.images import Batch
+from diffusion_lab.denoiser import NetworkDenoiser
+from diffusion_lab.errors import UserError
+from diffusion_lab.networks.score_unet import ScoreUNet
+from diffusion_lab.networks.unet import UNet
+from diffusion_lab.process import levels, weightings
+from diffusion_lab.process.schedules import Edm as EdmSchedule
+from diffusion_lab.process.targets import Edm
+from diffusion_lab.process.times import log_normal
+from diffusion_lab.spaces.pixels import Symmetric
+from diffusion_lab.tasks.denoiser import DenoiserTask
 from diffusion_lab.training import augmentation
 from diffusion_lab.training.augmentation import edm, nothing, rotation, warped
+from diffusion_lab.training.criteria import Denoising
+from diffusion_lab.training.denoiser import DenoiserTraining
+from diffusion_lab.training.teachers import Data
 
 PLACES = torch.stack(torch.meshgrid(*2 * [torch.arange(32) - 15.5], indexing="xy"), dim=-1)  # right, down
 INSIDE = (..., slice(8, 24), slice(8, 24))
@@ -107,3 +121,32 @@ def test_the_wavelets_moves_by_two_are_orthonormal_and_it_keeps_polynomials_of_d
 def test_nothing_is_nothing():
     images = torch.randn(2, 3, 4, 4)
     assert nothing(images) == (images, None)
+
+
+def denoiser_of(network) -> NetworkDenoiser:
+    return NetworkDenoiser(network, EdmSchedule(), Edm(0.5), levels.log_sigma, Symmetric(1, 8))
+
+
+CRITERION = Denoising(torch.nn.MSELoss(reduction="none"), weightings.uniform, Data())
+
+
+def test_training_tells_the_network_what_was_done_and_drawing_nothing():
+    torch.manual_seed(0)
+    network = ScoreUNet(1, 8, width=8, multipliers=(1,), blocks=1, attention=())
+    told = []
+    network.register_forward_pre_hook(lambda module, given, more: told.append(more.get("augmented")), with_kwargs=True)
+    settings = {"optimizer": None, "learning_rate": None, "seed": 0, "config": {}}
+    module = DenoiserTraining(denoiser_of(network), CRITERION, log_normal, 0.0, edm, **settings)
+    labels = torch.full((6,), -1)
+    drawn = module.draw(Batch(torch.randint(0, 256, (6, 1, 8, 8), dtype=torch.uint8), labels, torch.arange(6)))
+    module.objective(*drawn)
+    assert drawn[4].shape == (6, 9)
+    assert torch.equal(told.pop(), drawn[4])
+    module.model(drawn[0], torch.full((6,), 0.5), labels)
+    assert told == [None]  # which is as good as zeros, see test_score_unet.py
+
+
+def test_a_network_that_cannot_be_told_is_named():
+    task = DenoiserTask(CRITERION, log_normal, 0.0, edm)
+    with pytest.raises(UserError, match="UNet cannot be told: take network=ddpmpp or ncsnpp, or augmentation=none"):
+        task.check(denoiser_of(UNet(1, 8, widths=(8,), heads=(0,))), setting=None)

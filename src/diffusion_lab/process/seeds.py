@@ -62,9 +62,11 @@ def gaussian_pair(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
 def mixed(*numbers: int) -> int:
     """A seed for torch's generators from several numbers, unrelated for neighbours (NumPy's SeedSequence).
 
-    32 bits: all that torch's CPU generator heeds of a seed.
+    32 bits: all that torch's CPU generator heeds of a seed. Further zeros make another seed: SeedSequence heeds them in its
+    spawn key, and not at the end of its entropy.
     """
-    return int(np.random.SeedSequence(numbers).generate_state(1)[0])
+    first, *rest = numbers
+    return int(np.random.SeedSequence(first, spawn_key=rest).generate_state(1)[0])
 
 
 def times_of_images(indices: Tensor) -> Tensor:
