@@ -117,11 +117,18 @@ class NetworkDenoiser(Denoiser):
         self.target = target
         self.level = level
 
-    def output(self, noisy: Tensor, time: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """The network's output for the target (B, C, H, W), as precise as `noisy`, and the variance's fraction or None."""
+    def output(
+        self, noisy: Tensor, time: Tensor, label: Tensor | None = None, augmented: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The network's output for the target (B, C, H, W), as precise as `noisy`, and the variance's fraction or None.
+
+        augmented (B, numbers) tells it what was done to the images, see `diffusion_lab.training.augmentation`.
+        """
         signal_rate, noise_rate = self.rates(time)
         level = self.level(time, signal_rate.flatten(), noise_rate.flatten())
-        output = self.network(self.target.input_scale(signal_rate, noise_rate) * noisy, level, label).to(noisy.dtype)
+        shown = {} if augmented is None else {"augmented": augmented}  # which few networks can be told
+        output = self.network(self.target.input_scale(signal_rate, noise_rate) * noisy, level, label, **shown)
+        output = output.to(noisy.dtype)
         if output.shape[1] == noisy.shape[1]:
             return output, None
         output, fraction = output.chunk(2, dim=1)

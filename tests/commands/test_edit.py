@@ -2,6 +2,7 @@
 it looks."""
 
 import json
+import math
 import os
 
 import numpy as np
@@ -228,3 +229,14 @@ def test_figures_of_an_edit_are_json_for_everyone(edit):
     """An image that comes back as it went in has infinite PSNR."""
     text = (edit("denoise_once") / "edit.json").read_text()
     assert json.loads(text, parse_constant=pytest.fail)
+
+
+def test_an_edit_by_a_network_that_diverged_writes_no_black_images(tmp_path):
+    """Of one network call, which no sampler watches over."""
+    file = written_checkpoint(tmp_path / "diverged.ckpt")
+    state = torch.load(file, weights_only=True)
+    state["state_dict"]["model.network.out.bias"].fill_(math.nan)
+    torch.save(state, file)
+    with pytest.raises(UserError, match=r"edit made numbers that are not finite \(one call, t = .* on Cosine\)"):
+        edit_images(composed("edit", "edit=denoise_once", f"checkpoint={file}", "count=2"), str(tmp_path / "edited"))
+    assert not list((tmp_path / "edited").glob("*.png"))

@@ -109,13 +109,14 @@ def test_the_first_held_out_images_are_like_all_also_where_files_are_sorted_by_c
     labels = np.repeat(np.arange(20), 30)
     items = [(Image.fromarray(np.full((4, 4, 3), label, dtype=np.uint8)), int(label)) for label in labels]
     order = np.arange(600)
-    source = Source(items, str, [str(label) for label in range(20)], order[::2], order[1::2], "sorted")
-    decoded = decode(source, "sorted", 4, 3, str(tmp_path))
-    first = decoded.labels[decoded.held_out[:64]]
-    assert len(set(first)) > 15
-    assert sorted(decoded.held_out) == list(range(1, 600, 2))
-    again = decode(source, "sorted", 4, 3, str(tmp_path))
-    assert (again.held_out == decoded.held_out).all()
+    for held_out in (order[1::2], order[:0:-2]):  # in rising and in falling order
+        source = Source(items, str, [str(label) for label in range(20)], order[::2], held_out, "sorted")
+        decoded = decode(source, "sorted", 4, 3, str(tmp_path))
+        first = decoded.labels[decoded.held_out[:64]]
+        assert len(set(first)) > 15
+        assert sorted(decoded.held_out) == list(range(1, 600, 2))
+        again = decode(source, "sorted", 4, 3, str(tmp_path))
+        assert (again.held_out == decoded.held_out).all()
 
 
 def spoil(file: Path, how: str, seed: int) -> None:

@@ -99,6 +99,10 @@ def edited(edit: Callable, drawing: Drawing, inputs: Inputs, batch_size: int) ->
             images = (inputs.pixels[indices], labels, drawing.seed, indices)
             parts.append(edit(prepare(denoiser, drawing.sampler, *images)))
     columns = {title: torch.cat([part.columns[title] for part in parts]) for title in parts[0].columns}
+    for title, images in columns.items():
+        if not images.isfinite().all():
+            schedule = type(denoiser.schedule).__name__
+            raise UserError(f"edit made numbers that are not finite ({title}, on {schedule}): did the training diverge?")
     pixels = {title: denoiser.space.decode(images).cpu() for title, images in columns.items()}
     figures = {name: torch.cat([part.figures[name] for part in parts]).tolist() for name in parts[0].figures}
     return Result(pixels, figures, calls.count / len(inputs.pixels))

@@ -87,8 +87,7 @@ def decode(
     position = np.full(len(source.items), -1)
     position[kept] = np.arange(len(kept))
     train, held_out = (positions[positions >= 0] for positions in (position[source.train], position[source.held_out]))
-    if np.all(np.diff(held_out) > 0):  # the files' order, often that of the classes: any part of it must be like the whole
-        held_out = np.random.default_rng(0).permutation(held_out)
+    held_out = np.random.default_rng(0).permutation(held_out)  # often sorted by class: any part of it must be like the whole
     if not len(train) or not len(held_out):
         raise UserError(f"data.max_images={max_images} leaves {len(train)} images to train and {len(held_out)} held out")
     decoded = Decoded(images, labels, train, held_out, source.class_names, key, tuple(names))

@@ -23,7 +23,19 @@ VALUES = (
     *("xyz", "''", "-1", "0", "0.5", "-0.5", "1e30", "nan", "inf", "true", "null", "[]", "[1]", "[a,b]", "{a:1}", "{}"),
     *(str(2**70), "/dev/null", "../..", "'[/b]'", "äöü", "'${seed}'", "'${nosuch}'", "'${oc.env:HOME}'", "None"),
 )
-CHOICES = ("network", "schedule", "target", "loss", "weighting", "times", "level", "space", "sampler", "optimizer")
+CHOICES = (
+    "network",
+    "schedule",
+    "target",
+    "loss",
+    "weighting",
+    "times",
+    "level",
+    "space",
+    "sampler",
+    "optimizer",
+    "augmentation",
+)
 LEFT_OUT = ("choices", "name", "trial", "init_from", "compile")  # compile=true takes minutes; files are tried elsewhere
 
 

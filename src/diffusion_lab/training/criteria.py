@@ -1,6 +1,7 @@
 """What a denoiser's training minimises: functions of (denoiser, image, label, noise, time) to a scalar.
 
-image and noise are (B, C, H, W) in the denoiser's space, label (B,) rows of its conditions, time (B,) in [0, 1].
+image and noise are (B, C, H, W) in the denoiser's space, label (B,) rows of its conditions, time (B,) in [0, 1]. With an
+augmentation that the network is told about, there is a keyword `augmented` (B, numbers) too.
 """
 
 import math
@@ -52,10 +53,18 @@ class Denoising:
         fall = fall_of(denoiser.schedule, time)
         return self.weighting(signal_rate.flatten(), noise_rate.flatten(), gain.flatten(), fall)
 
-    def __call__(self, denoiser: NetworkDenoiser, image: Tensor, label: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+    def __call__(
+        self,
+        denoiser: NetworkDenoiser,
+        image: Tensor,
+        label: Tensor,
+        noise: Tensor,
+        time: Tensor,
+        augmented: Tensor | None = None,
+    ) -> Tensor:
         signal_rate, noise_rate = rates = denoiser.rates(time)
         noisy = denoiser.noisy(image, noise, time)
-        output, fraction = denoiser.output(noisy, time, label)
+        output, fraction = denoiser.output(noisy, time, label, augmented)
         taught = self.teacher(Prediction(image, noise), noisy, time, label)
         target, gain = denoiser.target.of(taught.image, taught.noise, *rates), denoiser.target.gain(*rates)
         losses = self.loss(output, target).flatten(1).mean(1)

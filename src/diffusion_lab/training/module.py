@@ -45,7 +45,7 @@ class Training(LightningModule):
         """The loss, a scalar, of images (B, C, H, W) in the model's space with this noise at these diffusion times (B,)."""
         raise NotImplementedError
 
-    def draw(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def draw(self, batch: Batch) -> tuple[Tensor, ...]:
         """The arguments of `objective` for a batch, with all that is random about it."""
         raise NotImplementedError
 
