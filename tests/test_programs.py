@@ -17,11 +17,11 @@ from tests.typed import one_line_error, type_command
 @pytest.fixture
 def ascii_terminal(monkeypatch, tmp_path):
     """Standard output and error that know ASCII alone, in an empty folder; what was written to them, by calling it."""
-    written = io.BytesIO()
-    for name in ("stdout", "stderr"):
-        monkeypatch.setattr(sys, name, io.TextIOWrapper(written, encoding="ascii", write_through=True))
+    streams = {name: io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True) for name in ("stdout", "stderr")}
+    for name, stream in streams.items():
+        monkeypatch.setattr(sys, name, stream)
     monkeypatch.chdir(tmp_path)
-    return lambda: written.getvalue().decode("ascii")
+    return lambda: "".join(stream.buffer.getvalue().decode("ascii") for stream in streams.values())
 
 
 def typed(monkeypatch, name: str, *words: str) -> None:
@@ -31,7 +31,7 @@ def typed(monkeypatch, name: str, *words: str) -> None:
 
 
 def test_a_whole_run_is_shown_on_a_terminal_of_few_letters(ascii_terminal, monkeypatch, tmp_path):
-    typed(monkeypatch, "train", *TINY, "epochs=1", "logger=csv", "name=ä", "grid.every_n_epochs=9", "hydra.run.dir=ö")
+    typed(monkeypatch, "train", *TINY, "epochs=1", "logger=csv", "name='ä'", "hydra.run.dir='ö'")
     assert Run(tmp_path / "ö").finished()
     assert "Final figures" in ascii_terminal()
     assert "\\xf6" in ascii_terminal()  # ö
@@ -49,7 +49,7 @@ def test_a_report_is_shown_on_a_terminal_of_few_letters(ascii_terminal, monkeypa
 def test_an_output_folder_that_cannot_be_made_is_one_line(tmp_path, more):
     """Hydra makes it, before our work begins, and would print a traceback."""
     (tmp_path / "outputs").write_text("a file")
-    assert "outputs/mnist_5k" in one_line_error(type_command(tmp_path, "train", *TINY, *more))
+    assert "outputs/mnist_5k" in one_line_error(type_command(tmp_path, "train", *more, *TINY))
     assert "outputs/sample" in one_line_error(type_command(tmp_path, "sample", "checkpoint=x"))
 
 
