@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+from collections.abc import Callable
 
 import pytest
 from hydra.core.global_hydra import GlobalHydra
@@ -14,13 +15,11 @@ from tests.reports.made import made_run
 from tests.typed import one_line_error, type_command
 
 
-@pytest.fixture
-def ascii_terminal(monkeypatch, tmp_path):
-    """Standard output and error that know ASCII alone, in an empty folder; what was written to them, by calling it."""
+def ascii_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
+    """Put standard output and error in place that know ASCII alone; what was written to them, by calling what is returned."""
     streams = {name: io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True) for name in ("stdout", "stderr")}
     for name, stream in streams.items():
         monkeypatch.setattr(sys, name, stream)
-    monkeypatch.chdir(tmp_path)
     return lambda: "".join(stream.buffer.getvalue().decode("ascii") for stream in streams.values())
 
 
@@ -30,19 +29,23 @@ def typed(monkeypatch, name: str, *words: str) -> None:
     getattr(programs, name)()
 
 
-def test_a_whole_run_is_shown_on_a_terminal_of_few_letters(ascii_terminal, monkeypatch, tmp_path):
+def test_a_whole_run_is_shown_on_a_terminal_of_few_letters(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    shown = ascii_terminal(monkeypatch)
     typed(monkeypatch, "train", *TINY, "epochs=1", "logger=csv", "name='ä'", "hydra.run.dir='ö'")
     assert Run(tmp_path / "ö").finished()
-    assert "Final figures" in ascii_terminal()
-    assert "\\xf6" in ascii_terminal()  # ö
+    assert "Final figures" in shown()
+    assert "\\xf6" in shown()  # ö
 
 
-def test_a_report_is_shown_on_a_terminal_of_few_letters(ascii_terminal, monkeypatch, tmp_path):
+def test_a_report_is_shown_on_a_terminal_of_few_letters(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    shown = ascii_terminal(monkeypatch)
     for seed in (0, 1):
         made_run(tmp_path, 0.1, seed=seed, settings={"name": "ä"})
     typed(monkeypatch, "report", ".")
-    assert "\\xb1" in ascii_terminal()  # ±
-    assert "written: report.md" in ascii_terminal()
+    assert "\\xb1" in shown()  # ±
+    assert "written: report.md" in shown()
 
 
 @pytest.mark.parametrize("more", [(), ("-m", "seed=0,1")], ids=["one run", "a multirun"])

@@ -117,8 +117,9 @@ def test_other_ends_are_left_alone():
 def test_what_a_stopped_process_leaves_is_tidied(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(stopping, "_last", [])
     (tmp_path / "scratch").touch()
-    stopping.call_at_end((tmp_path / "scratch").unlink)
-    stopping.atexit.unregister((tmp_path / "scratch").unlink)
+    remove = (tmp_path / "scratch").unlink
+    stopping.call_at_end(remove)
+    stopping.atexit.unregister(remove)  # it is done below
 
     def work() -> None:
         raise KeyboardInterrupt

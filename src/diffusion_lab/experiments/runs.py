@@ -259,9 +259,10 @@ def _results_in(text: str) -> object:
     try:
         declared(results)
         dict(results.get("choices") or {})
-        int(results.get("seed") or 0)
     except (AttributeError, TypeError) as error:
         raise ValueError("damaged") from error
+    if not isinstance(results.get("seed"), int | None):
+        raise ValueError("damaged")
     return results
 
 
