@@ -2,6 +2,7 @@
 
 import io
 import os
+import signal
 import sys
 from collections.abc import Callable
 
@@ -15,8 +16,16 @@ from tests.reports.made import made_run
 from tests.typed import one_line_error, type_command
 
 
+@pytest.fixture(autouse=True)
+def own_handlers():
+    """A program's answer to SIGTERM ends with it."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
+
+
 def ascii_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
-    """Put standard output and error in place that know ASCII alone; what was written to them, by calling what is returned."""
+    """Let standard output and error know ASCII alone; what was written to them, by calling what is returned."""
     streams = {name: io.TextIOWrapper(io.BytesIO(), encoding="ascii", write_through=True) for name in ("stdout", "stderr")}
     for name, stream in streams.items():
         monkeypatch.setattr(sys, name, stream)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 
 from diffusion_lab.commands import train
@@ -57,7 +58,10 @@ def before(*overrides: str) -> DictConfig:
 def typed_after(typed: str, *overrides: str) -> DictConfig:
     """What `compose_config("train", [*overrides, typed])` gives, without composing all again for the sake of one setting."""
     check_choices([typed])
-    override = OverridesParser.create().parse_override(typed)
+    try:
+        override = OverridesParser.create().parse_override(typed)
+    except HydraException as error:  # as compose_config answers
+        raise UserError(" ".join(str(error).split())) from error
     cfg = copy.deepcopy(before(*overrides))
     OmegaConf.update(cfg, override.get_key_element(), override.value())
     return cfg
