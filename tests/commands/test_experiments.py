@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 from hydra.utils import instantiate
-from torch.utils.data import DataLoader
 
 from diffusion_lab.benchmarks.subject import random_images, training_parts
 from diffusion_lab.commands.checks import check, plain
@@ -153,18 +152,18 @@ def test_a_level_on_the_command_line_beats_that_of_the_target():
 
 def test_ddpms_optimizer_and_clipping_go_with_bf16(tmp_path):
     """Lightning's own clipping refuses the fused Adam of this preset under bf16, at its first step."""
-    config = config_of("ddpm_cifar10", "network.width=8", "network.multipliers=[1,1]", "network.blocks=1")
+    config = config_of("ddpm_cifar10", *SMALLER["ADMUNet"], "batch_size=4")
     module, images = training_parts(config, random_images(config, tmp_path, 8), tmp_path)
     settings = {**config["trainer"], "precision": "bf16-mixed", "accelerator": "cpu", "fast_dev_run": 2}
     trainer = build(settings, "trainer", logger=False, enable_progress_bar=False)
     before = [weights.clone() for weights in module.parameters()]
-    trainer.fit(module, DataLoader(images.train, batch_sampler=[range(8)] * 2))
+    trainer.fit(module, datamodule=images)
     assert trainer.global_step == 2
     assert any((weights != old).any() for weights, old in zip(module.parameters(), before, strict=True))
 
 
 def test_gradients_are_clipped_to_the_norm_that_is_asked_for(tmp_path):
-    config = config_of("ddpm_cifar10", "network.width=8", "network.multipliers=[1,1]", "network.blocks=1")
+    config = config_of("ddpm_cifar10", *SMALLER["ADMUNet"])
     module, _ = training_parts(config, random_images(config, tmp_path, 8), tmp_path)
     for weights in module.parameters():
         weights.grad = torch.ones_like(weights)

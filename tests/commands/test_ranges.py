@@ -1,15 +1,19 @@
 """Every setting has a type and a range: what is none of its values is one line, before torch is imported."""
 
+import copy
 import functools
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from omegaconf import DictConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
 
 from diffusion_lab.commands import train
 from diffusion_lab.commands.checks import check
-from diffusion_lab.commands.composition import compose_config
+from diffusion_lab.commands.composition import check_choices, compose_config
 from diffusion_lab.errors import UserError, user_error_in
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.parts import build
@@ -46,10 +50,27 @@ WRONG = {
 }
 
 
+@functools.cache
+def before(*overrides: str) -> DictConfig:
+    return compose_config("train", overrides)
+
+
+def typed_after(typed: str, *overrides: str) -> DictConfig:
+    """What `compose_config("train", [*overrides, typed])` gives, without composing all again for the sake of one setting."""
+    check_choices([typed])
+    try:
+        override = OverridesParser.create().parse_override(typed)
+    except HydraException as error:  # as compose_config answers
+        raise UserError(" ".join(str(error).split())) from error
+    cfg = copy.deepcopy(before(*overrides))
+    OmegaConf.update(cfg, override.get_key_element(), override.value())
+    return cfg
+
+
 @pytest.mark.parametrize("typed", WRONG)
 def test_what_is_no_value_is_one_line(typed):
     with pytest.raises(UserError) as caught:
-        check(compose_config("train", [typed]))
+        check(typed_after(typed))
     assert WRONG[typed] in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -101,10 +122,10 @@ def keys() -> list[str]:
                 found += below(child, f"{place}{key}.")
         return found
 
-    return [key for key in below(compose_config("train", MORE), "") if key.split(".")[0] not in NOT_TRIED]
+    return [key for key in below(before(*TINY, *MORE), "") if key.split(".")[0] not in NOT_TRIED]
 
 
-def answer(monkeypatch, folder: Path, typed: str) -> str | None:
+def answer(monkeypatch, folder: Path, typed: str, compose: Callable) -> str | None:
     """What train.py says against `typed`, None where it would train. All is built that it would train with."""
 
     def built(task, model, images, setting) -> dict:
@@ -116,7 +137,7 @@ def answer(monkeypatch, folder: Path, typed: str) -> str | None:
 
     monkeypatch.setattr(fitting, "fit", built)
     try:
-        train.fit(train.training_config(compose_config("train", [*TINY, *MORE, typed])), Run(folder / "run"))
+        train.fit(train.training_config(compose(typed)), Run(folder / "run"))
     except Exception as error:
         mistake = user_error_in(error)
         if mistake is None:
@@ -126,21 +147,23 @@ def answer(monkeypatch, folder: Path, typed: str) -> str | None:
     return None
 
 
-def answers(monkeypatch, folder: Path, count: int | None) -> list[str | None]:
-    pairs = [f"{key}={value}" for key in keys() for value in VALUES]
-    random.Random(0).shuffle(pairs)
-    return [answer(monkeypatch, folder, typed) for typed in pairs[:count]]
+def pairs() -> list[str]:
+    """Every setting with every value, in an order that is always the same."""
+    found = [f"{key}={value}" for key in keys() for value in VALUES]
+    random.Random(0).shuffle(found)
+    return found
 
 
 def test_no_setting_ends_in_a_traceback(monkeypatch, tmp_path):
     assert len(keys()) > 120
-    said = answers(monkeypatch, tmp_path, 25)
+    said = [answer(monkeypatch, tmp_path, typed, lambda typed: typed_after(typed, *TINY, *MORE)) for typed in pairs()[:25]]
     assert sum(each is not None for each in said) > 10
 
 
 @pytest.mark.slow
 def test_no_setting_whatever_ends_in_a_traceback(monkeypatch, tmp_path):
-    answers(monkeypatch, tmp_path, None)
+    for typed in pairs():
+        answer(monkeypatch, tmp_path, typed, lambda typed: compose_config("train", [*TINY, *MORE, typed]))
 
 
 def test_sound_values_are_not_refused():

@@ -42,6 +42,7 @@ def leaves(monkeypatch):
 
     monkeypatch.setattr(os, "_exit", leave)
     handlers = {number: signal.getsignal(number) for number in STATUS}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background has not
     yield
     for number, handler in handlers.items():
         signal.signal(number, handler)
@@ -56,12 +57,22 @@ def stopped(work: Callable[[], None], capsys) -> tuple[int, str]:
     return left.value.args[0], said[0]
 
 
-@pytest.mark.parametrize("number", STATUS, ids=WORD.get)
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize(
+    ("phase", "number"),
+    [*((phase, signal.SIGTERM) for phase in PHASES), *((phase, signal.SIGINT) for phase in ("training", "scoring"))],
+)
 def test_every_phase_ends_in_one_line(tmp_path, monkeypatch, capsys, phase, number):
     owner, name = PHASES[phase]
     monkeypatch.setattr(owner, name, lambda *_, **__: os.kill(os.getpid(), number))
-    cfg = composed("train", *TINY, "epochs=1", "data.max_images=64", "logger=csv", f"data.cache_dir={tmp_path / 'cache'}")
+    cfg = composed(
+        "train",
+        *TINY,
+        "epochs=1",
+        "data.max_images=64",
+        "network.widths=[8,8]",
+        "logger=csv",
+        f"data.cache_dir={tmp_path / 'cache'}",
+    )
     run = tmp_path / "outputs/name/run"
     status, said = stopped(lambda: train(cfg, str(run), is_multirun=False), capsys)
     assert (status, said) == (STATUS[number], f"stopped by {WORD[number]}: type it again")
@@ -106,8 +117,9 @@ def test_other_ends_are_left_alone():
 def test_what_a_stopped_process_leaves_is_tidied(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(stopping, "_last", [])
     (tmp_path / "scratch").touch()
-    stopping.call_at_end((tmp_path / "scratch").unlink)
-    stopping.atexit.unregister((tmp_path / "scratch").unlink)
+    remove = (tmp_path / "scratch").unlink
+    stopping.call_at_end(remove)
+    stopping.atexit.unregister(remove)  # it is done below
 
     def work() -> None:
         raise KeyboardInterrupt

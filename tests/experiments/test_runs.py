@@ -162,6 +162,9 @@ def test_what_never_began_leaves_nothing_but_the_folder_that_one_is_in(tmp_path,
     monkeypatch.chdir(tmp_path / "here")
     Run(tmp_path / "here/outputs/name/run").remove_if_empty()
     assert list((tmp_path / "here").iterdir()) == []
+    (tmp_path / "here/outputs/name").mkdir(parents=True)
+    Run(tmp_path / "here/outputs/name/never made").remove_if_empty()
+    assert list((tmp_path / "here").iterdir()) == []
     (tmp_path / "here/run").mkdir()
     Run(tmp_path / "here/run").remove_if_empty()
     assert list(tmp_path.iterdir()) == [tmp_path / "here"]  # that is not ours to remove

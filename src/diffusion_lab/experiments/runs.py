@@ -199,9 +199,10 @@ class Run:
     def remove_if_empty(self) -> None:
         """Leave no trace of a run that never began: drop its empty folder and what is empty above it."""
         for folder in (self.folder, *self.folder.parents[:2]):
-            if not folder.is_dir() or any(folder.iterdir()) or folder.resolve() == Path.cwd():
-                return
-            folder.rmdir()
+            if folder.is_dir():
+                if any(folder.iterdir()) or folder.resolve() == Path.cwd():
+                    return
+                folder.rmdir()
 
 
 def config_hash(config: dict) -> str:
@@ -258,9 +259,10 @@ def _results_in(text: str) -> object:
     try:
         declared(results)
         dict(results.get("choices") or {})
-        int(results.get("seed") or 0)
     except (AttributeError, TypeError) as error:
         raise ValueError("damaged") from error
+    if not isinstance(results.get("seed"), int | None):
+        raise ValueError("damaged")
     return results
 
 
