@@ -10,6 +10,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from diffusion_lab.commands import train
 from diffusion_lab.commands.checks import check
@@ -58,12 +59,12 @@ def before(*overrides: str) -> DictConfig:
 def typed_after(typed: str, *overrides: str) -> DictConfig:
     """What `compose_config("train", [*overrides, typed])` gives, without composing all again for the sake of one setting."""
     check_choices([typed])
+    cfg = copy.deepcopy(before(*overrides))
     try:
         override = OverridesParser.create().parse_override(typed)
-    except HydraException as error:  # as compose_config answers
+        OmegaConf.update(cfg, override.get_key_element(), override.value())
+    except (HydraException, OmegaConfBaseException) as error:  # as compose_config answers
         raise UserError(" ".join(str(error).split())) from error
-    cfg = copy.deepcopy(before(*overrides))
-    OmegaConf.update(cfg, override.get_key_element(), override.value())
     return cfg
 
 
