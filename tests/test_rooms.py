@@ -10,6 +10,7 @@ ROOMS = (  # from the bottom up; each imports from those before it, and within i
     *("process", "data", "spaces", "networks", "denoiser", "classifier", "older_checkpoints", "checkpoints"),
     *(
         "sampling",
+        "pretrained",
         "metrics",
         "training",
         "experiments",

@@ -116,7 +116,7 @@ class Model:
         drawing, config = open_drawing(cfg, self.checkpoint)
         work = edit_of(cfg, config)
         if isinstance(images, Tensor):
-            inputs = _inputs(images, drawing.denoiser.shape)
+            inputs = _inputs(images, drawing.denoiser.space.pixel_shape)
         else:
             inputs = inputs_of(cfg, needs_of(work), drawing, config)
         if label is not None:

@@ -117,10 +117,10 @@ def inputs_of(cfg: DictConfig, needs: Needs, drawing: Drawing, config: dict) -> 
     if not needs.images:
         if cfg.image is not None:
             raise UserError("this edit draws from noise alone: it takes edit.labels, no image")
-        blank = torch.zeros(cfg.count, *drawing.denoiser.shape, dtype=torch.uint8)
+        blank = torch.zeros(cfg.count, *drawing.denoiser.space.pixel_shape, dtype=torch.uint8)
         labels = drawing.labels(-1, cfg.count) if len(drawing.conditions) else None
         return Inputs(blank, labels, [f"image {i}" for i in range(cfg.count)])
-    found = _held_out(cfg, config) if cfg.image is None else _files(cfg, needs, drawing.denoiser.shape)
+    found = _held_out(cfg, config) if cfg.image is None else _files(cfg, needs, drawing.denoiser.space.pixel_shape)
     if cfg.label is not None:
         found = found._replace(labels=drawing.labels(cfg.label, len(found.pixels)))
     return found if len(drawing.conditions) else found._replace(labels=None)
