@@ -52,10 +52,8 @@ class Synonyms(Classes):
         super().__init__(len(names), names)
 
     def row(self, label: int | str) -> int:
-        wanted = str(label).casefold().strip()
-        found = [
-            row for row, name in enumerate(self.names) if wanted in [part.strip() for part in name.casefold().split(",")]
-        ]
+        wanted = str(label).casefold()
+        found = [row for row, name in enumerate(self.names) if wanted in name.casefold().split(", ")]
         return found[0] if isinstance(label, str) and len(found) == 1 else super().row(label)
 
 

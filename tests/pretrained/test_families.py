@@ -1,5 +1,5 @@
-"""For each family: from the same noise, at the same steps and with the same guidance our samplers and diffusers' own pipeline
-give the same pixels. The pipelines are tiny, their weights random."""
+"""For each family: from the same noise, at the same steps and with the same guidance our samplers and diffusers' own
+pipeline give the same pixels. The pipelines are tiny, their weights random."""
 
 import numpy as np
 import pytest
@@ -208,3 +208,17 @@ def test_the_learned_variance_of_if_is_diffusers(folder_of):
     way = {"variance": "learned", "fresh_noise": lambda call: noises[call + 1], "times": to_step_0}
     found = ours(denoiser, lambda *given, **more: ddpm(*given, **more, **way))
     torch.testing.assert_close(found, deepfloyd_if(folder, denoiser, ddpm, spacing="leading"), rtol=0, atol=1e-4)
+
+
+def test_the_second_stage_of_if_enlarges_as_diffusers(folder_of):
+    folder = folder_of("deepfloyd_if_ii")
+    denoiser = denoiser_of(folder)
+    small = torch.rand(2, 3, 16, 16, generator=generator()) * 2 - 1
+    settings = {"guidance_scale": SCALE, "num_inference_steps": STEPS, "output_type": "pt", "generator": generator()}
+    expected = pixels(pipe_of(folder, "IFSuperResolutionPipeline")(prompt=PROMPTS, image=small, **settings).images)
+    random = generator()
+    _, augmentation = (torch.randn(2, *denoiser.shape, generator=random) for _ in range(2))
+    denoiser.show(small, augmentation)
+    torch.testing.assert_close(ours(denoiser), expected, rtol=0, atol=1e-4)
+    denoiser.show(-small, augmentation)
+    assert (ours(denoiser) - expected).abs().max() > 1e-2

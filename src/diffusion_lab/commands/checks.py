@@ -19,6 +19,7 @@ def check(cfg: DictConfig) -> None:
     _check_objective(cfg)
     if OmegaConf.is_missing(cfg, "checkpoint"):
         raise UserError("checkpoint=FILE is missing; a run's are in outputs/<name>/<run>/checkpoints/")
+    _check_pretrained(cfg)
     _check_together(cfg)
     _check_guidance(cfg)
     _check_edit(cfg)
@@ -29,6 +30,16 @@ def check(cfg: DictConfig) -> None:
     root = OmegaConf.select(cfg, "data.root")
     if root is not None and not Path(root).expanduser().is_dir():
         raise UserError(f"data.root={root} is not a folder")
+
+
+def _check_pretrained(cfg: DictConfig) -> None:
+    """Raise UserError for a pretrained model without a place, or prompts for a model that was trained here."""
+    pretrained = "negative_prompt" in (cfg.get("model") or {})
+    if pretrained and OmegaConf.is_missing(cfg.model, "path"):
+        raise UserError("model.path=FOLDER is missing: a pipeline that diffusers saved, or owner/model on the hub")
+    for key in ("prompt", "negative_prompt", "edit.prompts"):
+        if OmegaConf.select(cfg, key) is not None and not pretrained:
+            raise UserError(f"{key} needs a model that reads text: model=pipeline model.path=FOLDER")
 
 
 def _check_objective(cfg: DictConfig) -> None:

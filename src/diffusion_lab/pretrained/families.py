@@ -5,7 +5,7 @@ the noise level, and returns the network's output; what else it takes are rows o
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -24,9 +24,9 @@ class Family:
         title: what it is called.
         network: the part that denoises.
         call: see above.
-        tables: (pipeline, texts, unconditional, pixels, device) to what each text becomes, a row each, and a last one for no text;
-            `unconditional` is None where nobody said what that is, pixels the side of an
-            image, and device where the encoders are. None: it reads no text.
+        tables: (pipeline, texts, unconditional, pixels, device) to what each text becomes, a row each, and a last one for
+            no text: for `unconditional`, or what the model has for that where it is None. pixels is the side of an image,
+            device where the encoders are. None: it reads no text.
         tokenizer: the part that sets how long a text may be, and in how many tokens.
         autoencoder: the part that makes latents; None: it works on pixels.
         patch: latents a side that the network takes as one, of which an image is a multiple.
@@ -64,6 +64,11 @@ def _prompted(unet, noisy: Tensor, step: Tensor, text: Tensor) -> Tensor:
 
 def _encoded(pipe, texts: Sequence[str], unconditional: str | None, pixels: int, device) -> Tables:
     return {"text": pipe.encode_prompt([*texts, unconditional or ""], **_once(device))[0]}
+
+
+def _enlarging(unet, noisy: Tensor, step: Tensor, text: Tensor, small: Tensor, told: Tensor) -> Tensor:
+    both = torch.cat([noisy, small], 1)
+    return unet(both, step, encoder_hidden_states=text, class_labels=told, return_dict=False)[0]
 
 
 def _encoded_by_t5(pipe, texts: Sequence[str], unconditional: str | None, pixels: int, device) -> Tables:
@@ -164,22 +169,36 @@ _IF = Family(
     sampler="ddpm",
     threshold=True,
 )
+_IF_II = replace(_IF, title="DeepFloyd IF's second stage", call=_enlarging, steps=50, scale=4.0)
 _DDPM = Family("DDPM", "unet", _unconditional, autoencoder=None, resizable=False)
 FAMILIES = {  # by the name of diffusers' pipeline
     "StableDiffusionPipeline": _SD,
     "StableDiffusionXLPipeline": Family("SDXL", "unet", _sdxl, _sdxl_tables, ("tokenizer", 77), scale=5.0),
     "StableDiffusion3Pipeline": Family(
-        *("Stable Diffusion 3", "transformer", _sd3, _sd3_tables, ("tokenizer_3", 256)),
+        "Stable Diffusion 3",
+        "transformer",
+        _sd3,
+        _sd3_tables,
+        ("tokenizer_3", 256),
         steps=28,
         scale=7.0,
         sampler="euler",
         flow=True,
     ),
     "FluxPipeline": Family(
-        *("FLUX", "transformer", _flux, _flux_tables, ("tokenizer_2", 512)), patch=2, steps=28, sampler="euler", flow=True
+        "FLUX",
+        "transformer",
+        _flux,
+        _flux_tables,
+        ("tokenizer_2", 512),
+        patch=2,
+        steps=28,
+        sampler="euler",
+        flow=True,
     ),
     "PixArtAlphaPipeline": _PIXART,
     "IFPipeline": _IF,
+    "IFSuperResolutionPipeline": _IF_II,
     "DDPMPipeline": _DDPM,
     "DDIMPipeline": _DDPM,
     "LDMPipeline": Family("latent diffusion", "unet", _unconditional, autoencoder="vqvae", resizable=False),

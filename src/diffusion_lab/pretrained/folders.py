@@ -139,9 +139,15 @@ def found(name: str) -> PipelineFolder:
     path = Path(name).expanduser()
     if path.is_dir():
         return PipelineFolder(name, path)
-    if path.exists() or name.count("/") != 1 or name.startswith((".", "/", "~")):
+    if path.exists() or not is_hub_name(name):
         raise UserError(f"model.path={name} is no folder, and no name of a model on the hub, which is owner/model")
     return PipelineFolder(name, _fetched(name), on_hub=True)
+
+
+def is_hub_name(name: str) -> bool:
+    """Whether a model on the hub could be called so: owner/model, and no file of ours."""
+    owner, slash, model = name.partition("/")
+    return bool(slash and owner.strip("~.") and model) and "/" not in model and not name.endswith(".ckpt")
 
 
 def _fetched(name: str) -> Path:

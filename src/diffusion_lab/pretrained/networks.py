@@ -35,13 +35,18 @@ class Pretrained(nn.Module):
         self.network = network
         self.call = call
         self.tables = list(tables)
+        self.beside: dict[str, Tensor] = {}  # what else it takes for each image, or for each of a part of a batch in turn
         for name, table in tables.items():
             self.register_buffer(f"{name}_of_rows", table, persistent=False)
 
     def forward(self, noisy: Tensor, level: Tensor, label: Tensor | None = None) -> Tensor:
-        """noisy (B, C, H, W), level (B,), label (B,) int64 with -1 for none, or None; returns (B, C, H, W) or (B, 2 C, H, W)."""
+        """noisy (B, C, H, W), level (B,), label (B,) int64 with -1 for none, or None.
+
+        Returns (B, C, H, W), or (B, 2 C, H, W) where it predicts a variance too.
+        """
         rows = torch.full_like(level, -1, dtype=torch.int64) if label is None else label  # the last row is that of none
         told = {name: getattr(self, f"{name}_of_rows")[rows] for name in self.tables}
+        told |= {name: each.repeat(len(noisy) // len(each), *[1] * (each.ndim - 1)) for name, each in self.beside.items()}
         dtype = self.network.dtype
         told = {name: row.to(dtype) if row.is_floating_point() else row for name, row in told.items()}
         return self.call(self.network, noisy.to(dtype), level, **told)

@@ -1,10 +1,10 @@
 """A pretrained pipeline in place of a checkpoint: opened, looked at, and made a Denoiser for the prompts it is asked for."""
 
 import contextlib
+import copy
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,8 @@ from diffusion_lab.pretrained.families import FAMILIES, Family
 from diffusion_lab.pretrained.folders import DISCRETE, FLOW, LEFT_OUT, PipelineFolder, found
 from diffusion_lab.pretrained.networks import Autoencoder, Pretrained, Unmoved
 from diffusion_lab.pretrained.packages import needed
+from diffusion_lab.sampling.draw import Sampler
+from diffusion_lab.sampling.enlarging import Cascade, Enlarger
 from diffusion_lab.spaces.latents import Latents
 from diffusion_lab.spaces.pixels import Symmetric
 from diffusion_lab.spaces.space import Space
@@ -41,6 +43,10 @@ class Pipeline:
         offload: each part is on the GPU only while it works.
         attention_slicing: attention in parts, slower and with less memory.
         embedded_guidance: that FLUX is told.
+        second: the pipeline that enlarges what this one draws.
+        second_steps, second_guidance: its network calls, and its scale of guidance.
+        noise_level: of the small images that an enlarging network is shown, a step of its own schedule for that.
+        is_second: another pipeline reads the prompts for it.
 
     Raises:
         UserError: it is of no family that is known, holds what must not be loaded, or is asked for what it has not.
@@ -57,6 +63,11 @@ class Pipeline:
         offload: bool = False,
         attention_slicing: bool = False,
         embedded_guidance: float = 3.5,
+        second: "Pipeline | None" = None,
+        second_steps: int = 50,
+        second_guidance: float = 4.0,
+        noise_level: int = 250,
+        is_second: bool = False,
     ):
         self.folder = folder
         self.family = _family(folder)
@@ -65,8 +76,24 @@ class Pipeline:
         self.dtype = _dtype(dtype, self.device)
         self.offload, self.attention_slicing = offload, attention_slicing
         self.embedded_guidance = embedded_guidance
+        self.second, self.second_steps, self.second_guidance = second, second_steps, second_guidance
+        self.noise_level = noise_level
+        self.is_second = is_second
         self.size = self._size(image_size)
+        self._loaded: list = []  # what was loaded, which `asked` shares
         self._check()
+        self._check_texts()
+
+    def asked(self, prompts: Sequence[str], negative_prompt: str | None) -> "Pipeline":
+        """The same pipeline, loaded once for both, with other prompts.
+
+        Raises:
+            UserError: it reads no text, or not so much.
+        """
+        other = copy.copy(self)
+        other.prompts, other.negative_prompt = list(prompts), negative_prompt
+        other._check_texts()
+        return other
 
     @property
     def path(self) -> str:
@@ -88,33 +115,50 @@ class Pipeline:
     def config(self) -> dict:
         """What a checkpoint's config is to a checkpoint: how it is usually drawn with; plain values."""
         count, family = len(self.conditions), self.family
-        times, dynamic = (
-            {"_target_": f"diffusion_lab.sampling.{name}", "_partial_": True}
-            for name in ("times.trailing", "thresholds.dynamic")
-        )
+        own = {"ddpm": {"variance": "learned"}, "ddim": {"eta": 0.0}}
         sampler = {
-            "_target_": f"diffusion_lab.sampling.samplers.{family.sampler}",
-            "_partial_": True,
+            **_part(f"samplers.{family.sampler}"),
             "steps": family.steps,
-            "times": times,
-            "threshold": {**dynamic, "quantile": 0.95} if family.threshold else None,
-            **({"variance": "learned"} if family.sampler == "ddpm" else {}),
-            **({"eta": 0.0} if family.sampler == "ddim" else {}),
+            "times": _part("times.trailing"),
+            "threshold": {**_part("thresholds.dynamic"), "quantile": 0.95} if family.threshold else None,
+            **own.get(family.sampler, {}),
         }
         guidance = {
-            "_target_": "diffusion_lab.sampling.guidance.ClassifierFreeGuidance",
-            "_partial_": True,
+            **_part("guidance.ClassifierFreeGuidance"),
             "scale": family.scale if count else 1.0,
             "interval": None,
             "rescale": 0.0,
             "rescale_of": "image",
         }
-        model = {"path": self.path, "pipeline": self.folder.kind, "conditions": {"count": count}}
+        model = {"path": self.path, "pipeline": self.folder.kind, "conditions": {"count": count}, "prompts": self.prompts}
+        model |= {"enlarges": self.enlarges, "second": self.second and self.second.path}
+        if family.autoencoder:
+            model["space"] = {"_target_": "diffusion_lab.spaces.latents.Latents"}
         return {"model": model, "sampler": sampler, "guidance": guidance, "seed": 0, "data": {}}
 
+    def check_labels(self, label: int | str | Sequence[int | str] | None) -> None:
+        """Raise UserError where a label that is asked for is no row of its conditions."""
+        if label is None or (label == "all" and len(self.conditions)):
+            return
+        for each in [label] if isinstance(label, str) or not isinstance(label, Sequence) else label:
+            self.conditions.row(each)
+
+    def check_draws(self, label: object = None) -> None:
+        """Raise UserError where it cannot draw from noise alone, or reads text, and was given none."""
+        if self.enlarges:
+            raise UserError(
+                f"model.path={self.path} enlarges images: give both stages, model.path=[STAGE_I,STAGE_II], or edit=superres"
+            )
+        if self.family.tables and not self.prompts and label is None:
+            raise UserError(f'prompt="..." is missing, which {self.family.title} reads; prompt="" is the empty one')
+
     @torch.no_grad()
-    def model(self, kind: type[Denoiser] = Denoiser) -> NetworkDenoiser:
+    def model(self, kind: type[Denoiser] = Denoiser, tables: dict[str, Tensor] | None = None) -> NetworkDenoiser:
         """The denoiser, in evaluation mode, for the prompts.
+
+        Args:
+            kind: Denoiser.
+            tables: what the prompts become, where that is known.
 
         Raises:
             UserError: its files cannot be downloaded or loaded, or do not fit together.
@@ -124,8 +168,25 @@ class Pipeline:
         hidden = Unmoved if self.offload else lambda module: module
         space = self._space(pipe, hidden)
         schedule, target, level = self._process(space)
-        named = {"schedule": schedule, "target": target, "level": level, "space": space, "conditions": self.conditions}
-        return NetworkDenoiser(Pretrained(hidden(network), self.family.call, self._tables()), **named).eval()
+        tables = self._tables() if tables is None else tables
+        parts = (Pretrained(hidden(network), self.family.call, tables), schedule, target, level, space, self.conditions)
+        if not self.enlarges:
+            return NetworkDenoiser(*parts).eval()
+        augmentation, _, _ = processes.discrete(self.folder.config("image_noising_scheduler"))
+        return Enlarger(*parts, augmentation=augmentation, noise_level=self.noise_level).eval()
+
+    def cascade(self, sampler: Sampler, denoiser: NetworkDenoiser) -> Sampler:
+        """The sampler, or, where there is a second stage, one that draws with both; for the denoiser of the first."""
+        if not self.second:
+            return sampler
+        tables = {name: getattr(denoiser.network, f"{name}_of_rows") for name in denoiser.network.tables}  # of the same T5
+        enlarger = self.second.model(Denoiser, tables).to(denoiser.device)
+        return Cascade(sampler, enlarger, self.second_steps, self.second_guidance)
+
+    @property
+    def enlarges(self) -> bool:
+        """Whether it draws from small images."""
+        return self.folder.kind == "IFSuperResolutionPipeline"
 
     def _space(self, pipe, hidden) -> Space:
         channels = self._network_config.get("in_channels", 3)
@@ -158,14 +219,21 @@ class Pipeline:
             tables["guidance"].fill_(self.embedded_guidance)
         return tables
 
-    @cached_property
+    @property
     def _pipe(self) -> Any:
         """diffusers' pipeline."""
+        if not self._loaded:
+            self._loaded.append(self._load())
+        return self._loaded[0]
+
+    def _load(self) -> Any:
         import diffusers
 
         kind = getattr(diffusers, self.folder.kind)
         path, variant = self.folder.path, self.folder.variant() if not self.folder.on_hub else None
         absent = {part: None for part in LEFT_OUT if part in self.folder.index}
+        if self.is_second:
+            absent |= {"text_encoder": None, "tokenizer": None}
         with self._files_fault(), _reading() as unfilled:
             if self.folder.on_hub:
                 path = kind.download(self.path, use_safetensors=True, **absent)
@@ -232,12 +300,15 @@ class Pipeline:
             )
         if parts["scheduler"] not in (FLOW if self.family.flow else DISCRETE):
             raise UserError(f"model.path={self.path}: its {parts['scheduler']} has a forward process that is not known here")
+        self.folder.check_weights()
+
+    def _check_texts(self) -> None:
+        """Raise UserError for prompts that it does not read."""
         if not self.family.tables and (self.prompts or self.negative_prompt is not None):
             asked = "prompt" if self.prompts else "negative_prompt"
             hint = "it has classes: take label=" if len(self.conditions) else "it draws what it was trained on"
             raise UserError(f"{asked} was given, and {self.family.title} at model.path={self.path} reads no text; {hint}")
-        self.folder.check_weights()
-        if self.family.tables:
+        if self.family.tables and not self.is_second:
             self._check_lengths([*self.prompts, self.negative_prompt or ""])
 
     def _check_lengths(self, texts: Sequence[str]) -> None:
@@ -257,7 +328,7 @@ class Pipeline:
 
 
 def open_pipeline(
-    path: str,
+    path: str | Sequence[str],
     prompts: str | Sequence[str] | None = None,
     more_prompts: Sequence[str] | None = None,
     negative_prompt: str | None = None,
@@ -267,10 +338,14 @@ def open_pipeline(
     offload: bool = False,
     attention_slicing: bool = False,
     embedded_guidance: float = 3.5,
+    second_steps: int = 50,
+    second_guidance: float = 4.0,
+    noise_level: int = 250,
 ) -> Pipeline:
     """The pipeline of a folder or a name on the hub, looked at and not loaded yet.
 
     Args:
+        path: that; two of DeepFloyd IF, the first stage and the second.
         prompts: one, several, or a text file with one a line.
         more_prompts: an edit's, that follow those.
         others: of a Pipeline.
@@ -280,8 +355,15 @@ def open_pipeline(
     """
     needed()
     asked = [*texts_of(prompts, "prompt"), *texts_of(more_prompts, "edit.prompts")]
-    more = (negative_prompt, image_size, accelerator, dtype, offload, attention_slicing, embedded_guidance)
-    return Pipeline(found(path), asked, *more)
+    machine = {"accelerator": accelerator, "dtype": dtype, "offload": offload, "attention_slicing": attention_slicing}
+    first, *others = [path] if isinstance(path, str) else path
+    second = Pipeline(found(others[0]), asked, **machine, is_second=True, noise_level=noise_level) if others else None
+    more = {"embedded_guidance": embedded_guidance, "noise_level": noise_level}
+    more |= {"second": second, "second_steps": second_steps, "second_guidance": second_guidance}
+    pipeline = Pipeline(found(first), asked, negative_prompt, image_size, **machine, **more)
+    if len(others) > 1 or (second and not (second.enlarges and pipeline.folder.kind == "IFPipeline")):
+        raise UserError(f"model.path={list(path)} must be the first and the second stage of DeepFloyd IF")
+    return pipeline
 
 
 def texts_of(prompts: str | Sequence[str] | None, key: str) -> list[str]:
@@ -308,11 +390,16 @@ def texts_of(prompts: str | Sequence[str] | None, key: str) -> list[str]:
 
 def _family(folder: PipelineFolder) -> Family:
     if folder.kind not in FAMILIES:
-        inpainting = "; edit=inpaint works with the plain pipeline" if "Inpaint" in folder.kind else ""
-        raise UserError(
-            f"model.path={folder.name} is a {folder.kind}, which is not known here; known are {', '.join(FAMILIES)}{inpainting}"
+        known = (
+            "; edit=inpaint works with the plain one" if "Inpaint" in folder.kind else f"; known are {', '.join(FAMILIES)}"
         )
+        raise UserError(f"model.path={folder.name} is a {folder.kind}, which is not known here{known}")
     return FAMILIES[folder.kind]
+
+
+def _part(name: str) -> dict:
+    """The config of a part of `diffusion_lab.sampling`."""
+    return {"_target_": f"diffusion_lab.sampling.{name}", "_partial_": True}
 
 
 def _dtype(asked: str, device: torch.device) -> torch.dtype:

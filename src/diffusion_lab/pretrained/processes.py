@@ -16,9 +16,9 @@ LEAST_ALPHA = 1e-6  # of the last step, where a schedule of zero SNR has 0: the 
 
 
 class Sigmas(Schedule):
-    """Straight lines from image to noise, as `diffusion_lab.process.schedules.Flow`; at time 1 the network is told 1 exactly.
+    """Straight lines from image to noise, as `diffusion_lab.process.schedules.Flow`, up to pure noise.
 
-    The signal rate stays a little above 0 there, where one estimate would not give the other.
+    At time 1 the network is told 1 exactly; the signal rate stays a little above 0, where one estimate gives the other.
 
     Args:
         shift: see Flow.

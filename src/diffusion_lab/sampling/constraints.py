@@ -102,6 +102,9 @@ class Anagram(DenoiserAround):
         as_it_is, viewed = _both(self.denoiser, noisy, self.view(noisy), time, self.labels)
         return _combined(lambda a, b: (a + self.view(b, back=True)) / 2, as_it_is, viewed)
 
+    def shown(self, images: Tensor) -> Tensor:
+        return super().shown(torch.cat([images, self.view(images)]))
+
 
 class Hybrid(DenoiserAround):
     """One image for two labels: from afar, when only its low frequencies are seen, it is to be the first; from near the
