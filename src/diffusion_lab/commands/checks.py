@@ -25,8 +25,9 @@ def check(cfg: DictConfig) -> None:
     _check_edit(cfg)
     for key in ("guidance.checkpoint", "metrics.classifier", "init_from", "teacher.checkpoint"):
         file = OmegaConf.select(cfg, key)
-        if file is not None and not Path(file).expanduser().is_file():
-            raise UserError(f"{key}={file} is not a file")
+        path = None if file is None else Path(file).expanduser()
+        if path and not path.is_file() and not (key == "init_from" and path.is_dir()):
+            raise UserError(f"{key}={file} is not a file{', nor a folder' if key == 'init_from' else ''}")
     root = OmegaConf.select(cfg, "data.root")
     if root is not None and not Path(root).expanduser().is_dir():
         raise UserError(f"data.root={root} is not a folder")

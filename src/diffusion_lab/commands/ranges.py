@@ -112,7 +112,7 @@ CHOICES = {
     "precision": ("auto", "32-true", "bf16-mixed"),
     "metrics.figures.bits.decoder": ("posterior", "noise"),
 }
-SWITCHES = ("data.flip", "data.antialias", "gif", "model.offload", "model.attention_slicing")
+SWITCHES = ("data.flip", "data.antialias", "gif", "init_from_strict", "model.offload", "model.attention_slicing")
 WORDS = (
     *("name", "objective", "monitor", "metrics.protocol", "metrics.classifier", "init_from", "guidance.checkpoint"),
     *("data.name", "data.root", "data.cache_dir", "teacher.checkpoint", "checkpoint", "logger.project", "logger.entity"),

@@ -12,7 +12,7 @@ from diffusion_lab.commands.checks import check, check_labels, plain
 from diffusion_lab.commands.console import command, print_figures, short
 from diffusion_lab.commands.data import decode_source, open_source
 from diffusion_lab.commands.job import alone, attempt, to_minimise
-from diffusion_lab.experiments.runs import Run, sha256_of
+from diffusion_lab.experiments.runs import Run, content_of
 from diffusion_lab.parts import build
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def training_config(cfg: DictConfig) -> dict:
     check_labels(config)
     files = {"init_from": config["init_from"], "teacher": config["teacher"].get("checkpoint")}
     # By content: another file of the same name, or other images in the same folder, make another run.
-    contents = {key: sha256_of(Path(file)) for key, file in files.items() if file}
+    contents = {key: content_of(Path(file)) for key, file in files.items() if file}
     return {**config, "contents": {"data": open_source(config["data"]).fingerprint[:16], **contents}}
 
 
@@ -88,13 +88,12 @@ def with_names(config: dict, decoded: Decoded) -> dict:
 
 def prepare(model: NoisyModel, config: dict, images: Images) -> None:
     """Give a new model what it knows before training: of the images, and of another training where one is given."""
-    from diffusion_lab.checkpoints import load_checkpoint
     from diffusion_lab.data.images import batches_of
     from diffusion_lab.training.starts import start_from
 
     model.space.measure(batch.pixels for batch in batches_of(images.train, 4096))
     if config["init_from"]:
-        start_from(model, load_checkpoint(config["init_from"], config["trusted"]))
+        start_from(model, config["init_from"], config["trusted"], config["init_from_strict"])
 
 
 def _print_end(run: Run, results: dict, cfg: DictConfig) -> None:

@@ -124,6 +124,24 @@ class Hybrid(DenoiserAround):
         return _combined(lambda a, b: blur(a, self.sigma) + b - blur(b, self.sigma), far, near)
 
 
+class Mixture(DenoiserAround):
+    """One image for a share of each of two labels: both estimates, mixed (composable diffusion: Liu et al. 2022,
+    arXiv:2206.01714, sec. 4).
+
+    Args:
+        labels: two labels (B,) each.
+        share: of the second, from 0 to 1.
+    """
+
+    def __init__(self, denoiser: Denoiser, labels: tuple[Tensor, Tensor], share: float):
+        super().__init__(denoiser)
+        self.labels, self.share = labels, share
+
+    def forward(self, noisy: Tensor, time: Tensor, label: Tensor | None = None) -> Prediction:
+        first, second = _both(self.denoiser, noisy, noisy, time, self.labels)
+        return _combined(lambda a, b: (1 - self.share) * a + self.share * b, first, second)
+
+
 def blur(images: Tensor, sigma: float) -> Tensor:
     """Gaussian blur with a standard deviation of `sigma` pixels, to 4 of them or the image's size."""
     reach = min(round(4 * sigma + 0.5), images.shape[-1] - 1)

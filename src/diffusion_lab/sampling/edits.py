@@ -23,7 +23,7 @@ from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.errors import UserError
 from diffusion_lab.process.schedules import time_of
 from diffusion_lab.process.seeds import noise_of_images
-from diffusion_lab.sampling.constraints import Anagram, Hybrid, Known, Pooled, UpTo, blur
+from diffusion_lab.sampling.constraints import Anagram, Hybrid, Known, Mixture, Pooled, UpTo, blur
 from diffusion_lab.sampling.draw import Sampler
 from diffusion_lab.sampling.enlarging import Enlarger
 from diffusion_lab.sampling.inversion import invert as invert_ddim
@@ -285,6 +285,24 @@ def hybrid(
     drawn = given.sampler(Hybrid(given.denoiser, rows, sigma), given.noise(0), None)
     seen = blur(drawn, sigma * drawn.shape[-1] / given.denoiser.shape[-1])  # a cascade's images are larger
     return Edited({f"from afar, as {far}": seen, f"from near, as {near}": drawn}, {})
+
+
+@needs(images=False, labels=2)
+def between(
+    given: Given, labels: tuple[int | str, int | str], columns: int = 7, prompts: tuple[str, str] | None = None
+) -> Edited:
+    """From the first label to the second: images drawn from the same noise, by mixtures of both estimates; with any sampler.
+
+    Args:
+        columns: images, those of the two labels alone included.
+        prompts: instead of labels, for a model that reads text.
+    """
+    rows, (first, second) = _pair(given, labels if prompts is None else prompts)
+    strip = {}
+    for share in torch.linspace(0, 1, columns).tolist():
+        title = {0: f"as {first}", 1: f"as {second}"}.get(share, f"{share:.2g}")
+        strip[title] = given.sampler(Mixture(given.denoiser, rows, share), given.noise(0), None)
+    return Edited(strip, {})
 
 
 def slerp(first: Tensor, second: Tensor, share: float) -> Tensor:
