@@ -12,6 +12,7 @@ from PIL import Image
 import diffusion_lab as lab
 from diffusion_lab.commands.checks import check
 from diffusion_lab.commands.edit import edit_images
+from diffusion_lab.commands.evaluate import run_once as evaluate_once
 from diffusion_lab.commands.sample import sample_checkpoint
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.runs import Run
@@ -162,3 +163,26 @@ def test_a_prompt_wants_a_model_that_reads(tmp_path):
         sample_checkpoint(composed("sample", "checkpoint=some.ckpt", "prompt=a fox"), str(tmp_path))
     with pytest.raises(UserError, match=r"model\.path=FOLDER is missing"):
         check(composed("sample", "model=pipeline"))
+
+
+def test_it_is_scored_against_a_folder(folder_of, tmp_path, capsys):  # noqa: F811
+    for i in range(8):
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (20, 20, 3), dtype=np.uint8)).save(tmp_path / f"{i}.png")
+    asked = (
+        PROMPTS,
+        "data=folder",
+        f"data.root={tmp_path}",
+        "metrics=standard",
+        "metrics.samples=4",
+        "metrics.batch_size=2",
+    )
+    cfg = composed(
+        "evaluate", *words(folder_of("stable_diffusion"), *asked, "metrics/figures=[errors]", "objective=noise_loss")
+    )
+    run = Run(tmp_path / "scored")
+    results = evaluate_once(cfg, run)
+    assert results["noise_loss"] > 0
+    assert results["status"] == "finished"
+    assert run.final_grid.is_file()
+    with pytest.raises(UserError, match="brings no data to be compared with"):
+        evaluate_once(composed("evaluate", *words(folder_of("stable_diffusion"), PROMPTS)), run)

@@ -39,6 +39,7 @@ WHOLE = {  # key: (least, most)
     "model.image_size": (8, 4096),
     "model.second_steps": (1, MOST),
     "model.noise_level": (0, 999),
+    "model.rank": (1, 4096),
     "edit.columns": (2, MOST),
     "edit.corrections": (0, MOST),
     "grid.every_n_epochs": (1, MOST),

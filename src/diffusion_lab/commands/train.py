@@ -18,6 +18,7 @@ from diffusion_lab.parts import build
 if TYPE_CHECKING:
     from diffusion_lab.data.cache import Decoded
     from diffusion_lab.data.images import Images
+    from diffusion_lab.data.sources import Source
     from diffusion_lab.denoiser import NoisyModel
 
 
@@ -67,22 +68,24 @@ def fit(config: dict, run: Run) -> dict:
     from diffusion_lab.tasks import fitting
     from diffusion_lab.tasks.task import Setting
 
+    source = open_source(config["data"])
+    config = with_names(config, source)
     torch.manual_seed(config["seed"])
     model = build(config["model"], "model")
-    decoded = decode_source(config["data"], open_source(config["data"]))
+    decoded = decode_source(config["data"], source)
     images = images_of(config, decoded)
     task = build(config["task"], "task")
     computer = machine(config["trainer"]["accelerator"], config["trainer"]["precision"])
-    setting = Setting(with_names(config, decoded), run, decoded, computer)
+    setting = Setting(config, run, decoded, computer)
     prepare(model, config, images)
     task.check(model, setting)
     run.begin(setting.config)
     return fitting.fit(task, model, images, setting)
 
 
-def with_names(config: dict, decoded: Decoded) -> dict:
+def with_names(config: dict, source: Source | Decoded) -> dict:
     """The config with the names of the classes, so that a checkpoint knows what its labels mean."""
-    conditions = {**config["model"]["conditions"], "names": decoded.class_names}
+    conditions = {**config["model"]["conditions"], "names": source.class_names}
     return {**config, "model": {**config["model"], "conditions": conditions}}
 
 

@@ -4,7 +4,7 @@ import contextlib
 import copy
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,7 @@ class Pipeline:
         second_steps, second_guidance: its network calls, and its scale of guidance.
         noise_level: of the small images that an enlarging network is shown, a step of its own schedule for that.
         is_second: another pipeline reads the prompts for it.
+        lora: a safetensors file with adapters, that is added to it.
 
     Raises:
         UserError: it is of no family that is known, holds what must not be loaded, or is asked for what it has not.
@@ -68,6 +69,7 @@ class Pipeline:
         second_guidance: float = 4.0,
         noise_level: int = 250,
         is_second: bool = False,
+        lora: str | None = None,
     ):
         self.folder = folder
         self.family = _family(folder)
@@ -79,6 +81,7 @@ class Pipeline:
         self.second, self.second_steps, self.second_guidance = second, second_steps, second_guidance
         self.noise_level = noise_level
         self.is_second = is_second
+        self.lora = lora
         self.size = self._size(image_size)
         self._loaded: list = []  # what was loaded, which `asked` shares
         self._check()
@@ -153,19 +156,25 @@ class Pipeline:
             raise UserError(f'prompt="..." is missing, which {self.family.title} reads; prompt="" is the empty one')
 
     @torch.no_grad()
-    def model(self, kind: type[Denoiser] = Denoiser, tables: dict[str, Tensor] | None = None) -> NetworkDenoiser:
+    def model(
+        self,
+        kind: type[Denoiser] = Denoiser,
+        tables: dict[str, Tensor] | None = None,
+        hidden: Callable | None = None,
+    ) -> NetworkDenoiser:
         """The denoiser, in evaluation mode, for the prompts.
 
         Args:
             kind: Denoiser.
             tables: what the prompts become, where that is known.
+            hidden: what network and autoencoder are put into, so that the denoiser's parameters are not theirs.
 
         Raises:
             UserError: its files cannot be downloaded or loaded, or do not fit together.
         """
         pipe = self._pipe
         network = getattr(pipe, self.family.network)
-        hidden = Unmoved if self.offload else lambda module: module
+        hidden = hidden or (Unmoved if self.offload else lambda module: module)
         space = self._space(pipe, hidden)
         schedule, target, level = self._process(space)
         tables = self._tables() if tables is None else tables
@@ -241,6 +250,10 @@ class Pipeline:
             pipe = kind.from_pretrained(str(path), **settings, **absent)
         if unfilled:
             raise UserError(f"model.path={self.path}: weights are missing in it ({unfilled[0][:200]})")
+        if self.lora:
+            with self._files_fault():
+                file = Path(self.lora).expanduser().resolve()
+                pipe.load_lora_weights(str(file.parent), weight_name=file.name, use_safetensors=True)
         if self.attention_slicing:
             pipe.enable_attention_slicing()
         if self.offload:
@@ -301,6 +314,10 @@ class Pipeline:
         if parts["scheduler"] not in (FLOW if self.family.flow else DISCRETE):
             raise UserError(f"model.path={self.path}: its {parts['scheduler']} has a forward process that is not known here")
         self.folder.check_weights()
+        if self.lora is not None:
+            needed("peft")
+            if not (self.lora.endswith(".safetensors") and Path(self.lora).expanduser().is_file()):
+                raise UserError(f"model.lora={self.lora} is no safetensors file")
 
     def _check_texts(self) -> None:
         """Raise UserError for prompts that it does not read."""
@@ -341,6 +358,7 @@ def open_pipeline(
     second_steps: int = 50,
     second_guidance: float = 4.0,
     noise_level: int = 250,
+    lora: str | None = None,
 ) -> Pipeline:
     """The pipeline of a folder or a name on the hub, looked at and not loaded yet.
 
@@ -358,7 +376,7 @@ def open_pipeline(
     machine = {"accelerator": accelerator, "dtype": dtype, "offload": offload, "attention_slicing": attention_slicing}
     first, *others = [path] if isinstance(path, str) else path
     second = Pipeline(found(others[0]), asked, **machine, is_second=True, noise_level=noise_level) if others else None
-    more = {"embedded_guidance": embedded_guidance, "noise_level": noise_level}
+    more = {"embedded_guidance": embedded_guidance, "noise_level": noise_level, "lora": lora}
     more |= {"second": second, "second_steps": second_steps, "second_guidance": second_guidance}
     pipeline = Pipeline(found(first), asked, negative_prompt, image_size, **machine, **more)
     if len(others) > 1 or (second and not (second.enlarges and pipeline.folder.kind == "IFPipeline")):
