@@ -160,17 +160,19 @@ class Model:
         return cfg
 
 
-def load(path: str | Path, trusted: Sequence[str] = ("diffusion_lab",), **settings) -> Model:
+def load(path: str | Path | Sequence[str | Path], trusted: Sequence[str] = ("diffusion_lab",), **settings) -> Model:
     """Open a checkpoint, or a pretrained pipeline. Nothing in it is run, and only known parts are built.
 
     Args:
-        path: a checkpoint file; a folder that diffusers saved; or owner/model on the hub.
+        path: a checkpoint file; a folder that diffusers saved; owner/model on the hub; or two of them, for DeepFloyd IF.
         trusted: packages whose classes a checkpoint may name.
         settings: of a pipeline, as below `model` in sample.py model=pipeline: image_size, dtype, offload and so on.
 
     Raises:
         UserError: the file is no checkpoint of a denoiser, the folder no pipeline that is known.
     """
+    if not isinstance(path, str | Path):
+        return Model(open_pipeline([str(each) for each in path], **settings))
     folder = Path(path).expanduser()
     if folder.is_dir() or (not folder.exists() and is_hub_name(str(path))):
         return Model(open_pipeline(str(path), **settings))

@@ -132,7 +132,7 @@ MISTAKES = {  # what was asked: what is said
     ("sample", "dit", "label=fish"): "label=fish is not a class",
     ("sample", "ddpm", "label=3"): "label=3 is not a class",
     ("sample", "stable_diffusion", "prompt=fox label=3"): "label=3 is no row of the prompts .0 to 0",
-    ("sample", "stable_diffusion", f"prompt={'fox' * 100}"): "is 302 tokens long, and Stable Diffusion reads 77",
+    ("sample", "stable_diffusion", f"prompt={'fox' * 100}"): "is 201 tokens long, and Stable Diffusion reads 77",
     ("sample", "stable_diffusion", "prompt=none.txt"): "no text file that can be read",
     ("sample", "stable_diffusion", "prompt=fox model.image_size=50"): "must be a multiple of 16",
     ("sample", "ddpm", "model.image_size=64"): "draws its own 16 px only",

@@ -1,6 +1,8 @@
 """For each family: from the same noise, at the same steps and with the same guidance our samplers and diffusers' own
 pipeline give the same pixels. The pipelines are tiny, their weights random."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 import torch
@@ -18,12 +20,14 @@ STEPS, SCALE = 4, 3.0
 SEED = 7
 
 
-def denoiser_of(folder, **settings):
-    kind = folder.name
-    asked = {} if kind in ("ddpm", "ldm", "dit") else {"prompts": PROMPTS}
-    if kind == "flux":
-        asked["image_size"] = 16
-    return open_pipeline(str(folder), **{**asked, **settings}).model()
+@cache
+def opened(folder):
+    return open_pipeline(str(folder), image_size=16 if folder.name == "flux" else None, accelerator="cpu")
+
+
+def denoiser_of(folder, prompts=None, negative_prompt=None):
+    texts = (PROMPTS if prompts is None else prompts) if opened(folder).family.tables else []
+    return opened(folder).asked(texts, negative_prompt).model()
 
 
 def noise_for(denoiser):
@@ -37,10 +41,17 @@ def ours(denoiser, sampler=ddim, scale=SCALE, rows=(0, 1), **way):
     return denoiser.space.decode(images)
 
 
-def pipe_of(folder, kind, sampler=ddim, spacing="trailing"):
+@cache
+def loaded(folder, kind):
+    """diffusers' own, and its scheduler's config."""
     pipe = getattr(diffusers, kind).from_pretrained(str(folder))
     pipe.set_progress_bar_config(disable=True)
-    config = {**pipe.scheduler.config, "timestep_spacing": spacing, "clip_sample": False, "thresholding": False}
+    return pipe, dict(pipe.scheduler.config)
+
+
+def pipe_of(folder, kind, sampler=ddim, spacing="trailing"):
+    pipe, config = loaded(folder, kind)
+    config = {**config, "timestep_spacing": spacing, "clip_sample": False, "thresholding": False}
     if sampler is ddim:
         config |= {"set_alpha_to_one": True, "variance_type": "fixed_small"}
         pipe.scheduler = diffusers.DDIMScheduler.from_config(config)

@@ -37,7 +37,7 @@ def _check_pretrained(cfg: DictConfig) -> None:
     """Raise UserError for a pretrained model without a place, or prompts for a model that was trained here."""
     model = cfg.get("model") or {}
     pretrained = "negative_prompt" in model
-    if "path" in model and OmegaConf.is_missing(cfg.model, "path"):
+    if OmegaConf.is_config(model) and OmegaConf.is_missing(model, "path"):
         raise UserError("model.path=FOLDER is missing: a pipeline that diffusers saved, or owner/model on the hub")
     for key in ("prompt", "negative_prompt", "edit.prompts"):
         if OmegaConf.select(cfg, key) is not None and not pretrained:

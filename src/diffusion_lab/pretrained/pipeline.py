@@ -48,6 +48,7 @@ class Pipeline:
         noise_level: of the small images that an enlarging network is shown, a step of its own schedule for that.
         is_second: another pipeline reads the prompts for it.
         lora: a safetensors file with adapters, that is added to it.
+        variant: of the weights' files, such as "fp16"; None: the plain ones, or what a folder has.
 
     Raises:
         UserError: it is of no family that is known, holds what must not be loaded, or is asked for what it has not.
@@ -70,6 +71,7 @@ class Pipeline:
         noise_level: int = 250,
         is_second: bool = False,
         lora: str | None = None,
+        variant: str | None = None,
     ):
         self.folder = folder
         self.family = _family(folder)
@@ -81,7 +83,7 @@ class Pipeline:
         self.second, self.second_steps, self.second_guidance = second, second_steps, second_guidance
         self.noise_level = noise_level
         self.is_second = is_second
-        self.lora = lora
+        self.lora, self.variant = lora, variant
         self.size = self._size(image_size)
         self._loaded: list = []  # what was loaded, which `asked` shares
         self._check()
@@ -239,13 +241,13 @@ class Pipeline:
         import diffusers
 
         kind = getattr(diffusers, self.folder.kind)
-        path, variant = self.folder.path, self.folder.variant() if not self.folder.on_hub else None
+        path, variant = self.folder.path, self.variant or (None if self.folder.on_hub else self.folder.variant())
         absent = {part: None for part in LEFT_OUT if part in self.folder.index}
         if self.is_second:
             absent |= {"text_encoder": None, "tokenizer": None}
         with self._files_fault(), _reading() as unfilled:
             if self.folder.on_hub:
-                path = kind.download(self.path, use_safetensors=True, **absent)
+                path = kind.download(self.path, use_safetensors=True, variant=variant, **absent)
             settings = {"use_safetensors": True, "local_files_only": True, "variant": variant, "torch_dtype": self.dtype}
             pipe = kind.from_pretrained(str(path), **settings, **absent)
         if unfilled:
@@ -261,6 +263,9 @@ class Pipeline:
         autoencoder = getattr(pipe, self.family.autoencoder) if self.family.autoencoder else None
         if autoencoder is not None and self.dtype == torch.float16 and autoencoder.config.get("force_upcast"):
             autoencoder.to(torch.float32)  # whose numbers grow too large for 16 bits
+        for part in (autoencoder, getattr(pipe, self.family.network)):
+            if part is not None:
+                part.requires_grad_(False)
         return pipe
 
     @contextlib.contextmanager
@@ -285,7 +290,10 @@ class Pipeline:
         """Pixels a side of a latent."""
         if not self.family.autoencoder:
             return 1
-        return 2 ** (len(self.folder.config(self.family.autoencoder)["block_out_channels"]) - 1)
+        widths = self.folder.config(self.family.autoencoder).get("block_out_channels")
+        if not isinstance(widths, list):
+            raise UserError(f"model.path={self.path}: {self.family.autoencoder}/config.json has no block_out_channels")
+        return 2 ** (len(widths) - 1)
 
     def _size(self, asked: int | None) -> int:
         """Pixels a side of its images."""
@@ -359,6 +367,7 @@ def open_pipeline(
     second_guidance: float = 4.0,
     noise_level: int = 250,
     lora: str | None = None,
+    variant: str | None = None,
 ) -> Pipeline:
     """The pipeline of a folder or a name on the hub, looked at and not loaded yet.
 
@@ -374,6 +383,7 @@ def open_pipeline(
     needed()
     asked = [*texts_of(prompts, "prompt"), *texts_of(more_prompts, "edit.prompts")]
     machine = {"accelerator": accelerator, "dtype": dtype, "offload": offload, "attention_slicing": attention_slicing}
+    machine["variant"] = variant
     first, *others = [path] if isinstance(path, str) else path
     second = Pipeline(found(others[0]), asked, **machine, is_second=True, noise_level=noise_level) if others else None
     more = {"embedded_guidance": embedded_guidance, "noise_level": noise_level, "lora": lora}

@@ -3,6 +3,7 @@
 python -m diffusion_lab.pretrained.tiny stable_diffusion FOLDER
 """
 
+import json
 import string
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import torch
 from diffusion_lab.errors import UserError, user_error_in
 from diffusion_lab.pretrained.packages import needed
 
+NAMES = {0: "tench, Tinca tinca", 1: "goldfish, Carassius auratus"}  # of ImageNet's classes
 WIDTH = 32  # of an embedded token; IF wants multiples of 32
 
 
@@ -188,7 +190,7 @@ def dit() -> Any:
         ),
         vae=_vae(4, 0.18215),
         scheduler=diffusers.DDIMScheduler(),
-        id2label={0: "tench, Tinca tinca", 1: "goldfish, Carassius auratus"},
+        id2label=NAMES,
     )
 
 
@@ -223,7 +225,11 @@ def save(family: str, folder: str | Path) -> Path:
         raise UserError(f"{family} is no family; there are {', '.join(FAMILIES)}")
     needed()
     torch.manual_seed(0)
-    FAMILIES[family]().save_pretrained(str(folder), safe_serialization=True)
+    pipe = FAMILIES[family]()
+    pipe.save_pretrained(str(folder), safe_serialization=True)
+    if family == "dit":  # whose classes' names diffusers reads, but does not save
+        index = Path(folder, "model_index.json")
+        index.write_text(json.dumps(json.loads(index.read_text()) | {"id2label": NAMES}, indent=2))
     return Path(folder)
 
 
