@@ -134,11 +134,19 @@ THEIRS = {
     "ldm": ldm,
     "dit": dit,
 }
+RARER = ("sdxl", "pixart", "ldm")
+
+
+def paced(family, *more):
+    """The rarer families take their time."""
+    return pytest.param(family, *more, marks=[pytest.mark.slow] if family in RARER else [])
+
+
 SAMPLERS = [(family, ddim) for family in THEIRS if family not in ("sd3", "flux")]
 SAMPLERS += [(family, euler) for family in ("stable_diffusion", "stable_diffusion_2", "sdxl", "sd3", "flux", "pixart")]
 
 
-@pytest.mark.parametrize(("family", "sampler"), SAMPLERS)
+@pytest.mark.parametrize(("family", "sampler"), [paced(*case) for case in SAMPLERS])
 def test_ours_and_diffusers_own_pipeline_draw_the_same(folder_of, family, sampler):
     folder = folder_of(family)
     denoiser = denoiser_of(folder)
@@ -148,10 +156,10 @@ def test_ours_and_diffusers_own_pipeline_draw_the_same(folder_of, family, sample
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
 
 
-TEXTS = [family for family in THEIRS if family not in ("ddpm", "ldm")]
+ASKED = [family for family in THEIRS if family not in ("ddpm", "ldm")]
 
 
-@pytest.mark.parametrize("family", TEXTS)
+@pytest.mark.parametrize("family", [paced(family) for family in ASKED])
 def test_what_is_asked_for_shows_and_in_its_place(folder_of, family):
     denoiser = denoiser_of(folder_of(family))
     straight, crossed = (ours(denoiser, rows=rows) for rows in ((0, 1), (1, 0)))
