@@ -5,8 +5,6 @@ import re
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from diffusion_lab.errors import UserError
@@ -21,6 +19,11 @@ def network_weights(path: str | Path) -> dict[str, Tensor]:
     Raises:
         UserError: it is neither, or holds no safetensors.
     """
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise UserError("init_from=FOLDER needs safetensors: pip install 'diffusion-lab[pretrained]'") from error
     folder = Path(path).expanduser()
     if (folder / INDEX).is_file():
         folder = next((folder / part for part in ("unet", "transformer") if (folder / part).is_dir()), folder)

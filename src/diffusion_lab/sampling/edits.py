@@ -258,9 +258,7 @@ def interpolate(given: Given, steps: int, spacing: Callable, columns: int = 7, c
 
 
 @needs(images=False, labels=2, pixels=True)
-def anagram(
-    given: Given, labels: tuple[int | str, int | str], view: Callable, prompts: tuple[str, str] | None = None
-) -> Edited:
+def anagram(given: Given, labels: Sequence[int | str], view: Callable, prompts: Sequence[str] | None = None) -> Edited:
     """Draw one image that is the first label, and the second when it is flipped, turned or rearranged; with any sampler.
 
     Args:
@@ -272,9 +270,7 @@ def anagram(
 
 
 @needs(images=False, labels=2, pixels=True)
-def hybrid(
-    given: Given, labels: tuple[int | str, int | str], sigma: float = 2.0, prompts: tuple[str, str] | None = None
-) -> Edited:
+def hybrid(given: Given, labels: Sequence[int | str], sigma: float = 2.0, prompts: Sequence[str] | None = None) -> Edited:
     """Draw one image that is the first label from afar, and the second from near; with any sampler.
 
     Args:
@@ -288,9 +284,7 @@ def hybrid(
 
 
 @needs(images=False, labels=2)
-def between(
-    given: Given, labels: tuple[int | str, int | str], columns: int = 7, prompts: tuple[str, str] | None = None
-) -> Edited:
+def between(given: Given, labels: Sequence[int | str], columns: int = 7, prompts: Sequence[str] | None = None) -> Edited:
     """From the first label to the second: images drawn from the same noise, by mixtures of both estimates; with any sampler.
 
     Args:
@@ -370,7 +364,7 @@ def _of_one(given: Given, difference: Tensor) -> Tensor:
     return difference / (white - black)
 
 
-def _pair(given: Given, labels: tuple[int | str, int | str]) -> tuple[tuple[Tensor, Tensor], list[str]]:
+def _pair(given: Given, labels: Sequence[int | str]) -> tuple[tuple[Tensor, Tensor], list[str]]:
     """Each of two labels as rows (N,), and what they mean."""
     conditions = given.denoiser.conditions
     if given.labels is None or not len(conditions):
