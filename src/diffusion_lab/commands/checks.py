@@ -144,4 +144,7 @@ def plain(cfg: DictConfig) -> dict:
             node = node.get(group) or {}
         if node.get(key):
             node[key] = str(Path(node[key]).expanduser().resolve())
+    place = (config.get("model") or {}).get("path")
+    if isinstance(place, str) and Path(place).expanduser().is_dir():  # else it is a name on the hub
+        config["model"]["path"] = str(Path(place).expanduser().resolve())
     return config

@@ -15,6 +15,7 @@ from diffusion_lab.pretrained.packages import needed
 from diffusion_lab.pretrained.pipeline import open_pipeline
 
 FILE = "pytorch_lora_weights.safetensors"  # as diffusers looks for it
+MOST_RANK = 4096  # a file may name it
 ATTENTION = ["to_q", "to_k", "to_v", "to_out.0"]
 
 
@@ -48,6 +49,8 @@ def lora_denoiser(path: str, conditions: Classes, image_size: int | None = None,
     Raises:
         UserError: it is another pipeline, or peft is not installed.
     """
+    if not 1 <= rank <= MOST_RANK:
+        raise UserError(f"model.rank={rank} must be at least 1 and at most {MOST_RANK}")
     needed("peft")
     from peft import LoraConfig
 
