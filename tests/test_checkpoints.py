@@ -90,7 +90,7 @@ def test_the_parts_that_are_allowed_write_nothing_and_read_no_pickles():
     assert rooms == {
         *("diffusion_lab.classifier", "diffusion_lab.conditions", "diffusion_lab.data", "diffusion_lab.denoiser"),
         *("diffusion_lab.metrics", "diffusion_lab.networks", "diffusion_lab.process", "diffusion_lab.sampling"),
-        "diffusion_lab.spaces",
+        *("diffusion_lab.spaces", "diffusion_lab.pretrained"),  # which reads safetensors, in a folder that is there
     }
 
 
@@ -106,6 +106,7 @@ ODD = {
     "a target deep inside": {"model/schedule/extra": {"a": [{"_target_": "os.mkdir", "path": "sprung"}]}},
     "a target that is no text": {"model/network/_target_": ["os.mkdir"]},
     "a partial model": {"model/_partial_": True},
+    "a pretrained model from the hub": {"model": {"_target_": "diffusion_lab.pretrained.lora.lora_denoiser", "path": "a/b"}},
     "a part that is no model": {"model": {"_target_": "diffusion_lab.process.schedules.Cosine"}},
     "a network that takes all memory": {"model/network/widths": [100_000, 100_000]},
     "a network without end": {"model/network/blocks": 900_000},

@@ -16,11 +16,13 @@ from diffusion_lab.commands import train as training
 from diffusion_lab.commands.checks import check, plain
 from diffusion_lab.commands.composition import compose_config
 from diffusion_lab.commands.edit import Inputs, Result, edit_of, edited, inputs_of
-from diffusion_lab.commands.opened import open_drawing
+from diffusion_lab.commands.opened import drawing_of, open_model
 from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.experiments.sweeps import hydra_text
+from diffusion_lab.pretrained.folders import is_hub_name
+from diffusion_lab.pretrained.pipeline import Pipeline, open_pipeline, texts_of
 from diffusion_lab.reports.collect import find_runs
 from diffusion_lab.reports.report import Report
 from diffusion_lab.reports.report import report as report_on
@@ -28,18 +30,18 @@ from diffusion_lab.sampling.edits import needs_of
 
 
 class Model:
-    """A trained denoiser, opened from a checkpoint.
+    """A trained denoiser, opened from a checkpoint, or a pretrained pipeline.
 
     Attributes:
-        checkpoint: the file, its config and weights.
+        checkpoint: the file, its config and weights; or the pipeline.
     """
 
-    def __init__(self, checkpoint: Checkpoint):
+    def __init__(self, checkpoint: Checkpoint | Pipeline):
         self.checkpoint = checkpoint
 
     @property
     def config(self) -> dict:
-        """What it was trained with, plain values."""
+        """What it was trained with, plain values; of a pipeline, what it is usually drawn with."""
         return self.checkpoint.config
 
     @property
@@ -62,6 +64,8 @@ class Model:
         seed: int = 0,
         batch_size: int = 64,
         overrides: Iterable[str] = (),
+        prompt: str | Sequence[str] | None = None,
+        negative_prompt: str | None = None,
     ) -> Tensor:
         """Draw images (count, C, H, W), values from 0 to 1, on the CPU. Image i is the same whatever `count` is.
 
@@ -70,12 +74,14 @@ class Model:
             guidance: its scale; 1 is as trained. None, here and below: what the model was trained with.
             sampler, steps: a choice of conf/sampler, and its network calls.
             overrides: further ones of sample.py, such as "sampler/times=karras".
+            prompt, negative_prompt: of a pipeline that reads text: one for all images, or several, each in turn.
 
         Raises:
             UserError: there is no such class, sampler or setting.
         """
         cfg = self._composed("sample", guidance, sampler, steps, seed, overrides)
-        drawing, _ = open_drawing(cfg, self.checkpoint)
+        opened, config = open_model(cfg, self._asked(prompt, negative_prompt))
+        drawing = drawing_of(opened, config, cfg)
         labels = drawing.classes_in_turn(count) if label is None else drawing.labels(label, count)
         return torch.cat(list(drawing.images(count, labels, batch_size)))
 
@@ -89,6 +95,8 @@ class Model:
         steps: int | None = None,
         seed: int = 0,
         count: int = 4,
+        prompt: str | Sequence[str] | None = None,
+        negative_prompt: str | None = None,
         **settings,
     ) -> Result:
         """Do an edit of conf/edit, such as "inpaint" or "sdedit".
@@ -99,6 +107,7 @@ class Model:
             label: a class for all images, or one each; None: no class.
             guidance, sampler, steps, seed: as in `sample`.
             count: images at most, or images to draw.
+            prompt, negative_prompt: as in `sample`.
             settings: of the edit, such as strengths=[0.5] or box=[7, 7, 21, 21].
 
         Returns:
@@ -113,37 +122,62 @@ class Model:
         more += [f"count={count}", f"edit={name}"]
         more += [f"image={hydra_text([str(file) for file in files])}"] if given else []
         cfg = self._composed("edit", guidance, sampler, steps, seed, more)
-        drawing, config = open_drawing(cfg, self.checkpoint)
-        work = edit_of(cfg, config)
+        asked = [*texts_of(prompt, "prompt"), *texts_of(settings.get("prompts"), "prompts")]
+        opened, config = open_model(cfg, self._asked(asked or None, negative_prompt))
+        work = edit_of(cfg, config, given=isinstance(images, Tensor))
+        drawing = drawing_of(opened, config, cfg)
         if isinstance(images, Tensor):
-            inputs = _inputs(images, drawing.denoiser.shape)
+            inputs = _inputs(images, drawing.denoiser.space.pixel_shape)
         else:
             inputs = inputs_of(cfg, needs_of(work), drawing, config)
+        if prompt is not None and inputs.labels is not None:
+            inputs = inputs._replace(labels=drawing.classes_in_turn(len(inputs.pixels)))
         if label is not None:
             inputs = inputs._replace(labels=drawing.labels(label, len(inputs.pixels)))
         if not len(drawing.conditions):
             inputs = inputs._replace(labels=None)
         return edited(work, drawing, inputs, cfg.batch_size)
 
+    def _asked(self, prompt, negative_prompt: str | None) -> Checkpoint | Pipeline:
+        """The model, for these prompts."""
+        if isinstance(self.checkpoint, Pipeline):
+            return self.checkpoint.asked(texts_of(prompt, "prompt"), negative_prompt)
+        if prompt is not None or negative_prompt is not None:
+            raise UserError("prompt was given, and this model reads no text")
+        return self.checkpoint
+
     def _composed(self, name: str, guidance, sampler, steps, seed: int, overrides: Iterable[str]):
         """The checked config of sample.py or edit.py with these choices."""
         chosen = {"guidance.scale": guidance, "sampler": sampler, "sampler.steps": steps, "seed": seed}
         words = [f"{key}={value}" for key, value in chosen.items() if value is not None]
-        path, trusted = hydra_text(str(self.checkpoint.path)), ",".join(self.checkpoint.trusted or ("diffusion_lab",))
-        cfg = compose_config(name, [*overrides, *words, f"checkpoint={path}", f"trusted=[{trusted}]"])
+        path = hydra_text(str(self.checkpoint.path))
+        if isinstance(self.checkpoint, Pipeline):
+            where = ["model=pipeline", f"model.path={path}"]
+        else:
+            where = [f"checkpoint={path}", f"trusted=[{','.join(self.checkpoint.trusted or ('diffusion_lab',))}]"]
+        cfg = compose_config(name, [*overrides, *words, *where])
         check(cfg)
         return cfg
 
 
-def load(path: str | Path, trusted: Sequence[str] = ("diffusion_lab",)) -> Model:
-    """Open a checkpoint. Nothing in it is run, and only known parts are built.
+def load(path: str | Path | Sequence[str | Path], trusted: Sequence[str] = ("diffusion_lab",), **settings) -> Model:
+    """Open a checkpoint, or a pretrained pipeline. Nothing in it is run, and only known parts are built.
 
     Args:
-        trusted: packages whose classes it may name.
+        path: a checkpoint file; a folder that diffusers saved; owner/model on the hub; or two of them, for DeepFloyd IF.
+        trusted: packages whose classes a checkpoint may name.
+        settings: of a pipeline, as below `model` in sample.py model=pipeline: image_size, dtype, offload and so on.
 
     Raises:
-        UserError: the file is no checkpoint of a denoiser.
+        UserError: the file is no checkpoint of a denoiser, the folder no pipeline that is known.
     """
+    if not isinstance(path, str | Path):
+        return Model(open_pipeline([str(each) for each in path], **settings))
+    folder = Path(path).expanduser()
+    if folder.is_dir() or (not folder.exists() and is_hub_name(str(path))):
+        return Model(open_pipeline(str(path), **settings))
+    if settings:
+        raise UserError(f"{', '.join(settings)}: settings of a pipeline, and {path} is a checkpoint")
     checkpoint = load_checkpoint(Path(path).expanduser(), trusted)
     checkpoint.model(Denoiser)
     return Model(checkpoint)

@@ -29,6 +29,7 @@ GROUPS = ("data", "guidance", "level", "metrics", "network", "sampler", "schedul
 PLAIN = (str, int, float, bool, type(None))
 MOST = 1_000_000  # that any number in a file's config may be: else it could ask for all memory
 MOST_PIXELS = 2048  # a side
+ADAPTERS = "diffusion_lab.pretrained.lora.lora_denoiser"  # of a network that lies elsewhere
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,10 @@ class Checkpoint:
             Diverged: the weights are not finite.
         """
         misfit = UserError(f"checkpoint={self.path}: the weights do not fit the network that its config names")
-        with _files_fault(self.path), _no_larger_than(self.weights, misfit):
+        # Adapters are of a pretrained network, whose size is no matter of this file.
+        adapters = self.config["model"].get("_target_") == ADAPTERS
+        limited = contextlib.nullcontext() if adapters else _no_larger_than(self.weights, misfit)
+        with _files_fault(self.path), limited:
             model = build(self.config["model"], "model")
         if not isinstance(model, kind):
             wanted, found = kind.__name__, type(model).__name__
@@ -136,7 +140,10 @@ def refuse_strangers(config: dict, path: str | Path, trusted: Sequence[str] = ()
             raise UserError(f"checkpoint={path} holds {value} at {place}, which is more than {MOST}")
         if place.endswith("._target_"):
             _refuse_stranger(value, place, path, trusted)
-    space = (config.get("model") or {}).get("space") or {}
+    model = config.get("model") or {}
+    if model.get("_target_") == ADAPTERS and not Path(str(model.get("path"))).is_dir():
+        raise UserError(f"checkpoint={path} holds adapters of {model.get('path')}, which is no folder here: take model.lora")
+    space = model.get("space") or {}
     if not isinstance(space.get("size", 1), int) or space.get("size", 1) > MOST_PIXELS:
         raise UserError(f"checkpoint={path} is of images of {space['size']} px, more than {MOST_PIXELS}")
 

@@ -43,3 +43,33 @@ class Classes:
         near = get_close_matches(str(label), self.names, n=3)
         hint = f", such as {', '.join(near)}" if near and isinstance(label, str) else ""
         return f"0 to {len(self) - 1}, or -1 for none{hint}"
+
+
+class Synonyms(Classes):
+    """Classes with several names each, parted by commas, as ImageNet's are."""
+
+    def __init__(self, names: Sequence[str]):
+        super().__init__(len(names), names)
+
+    def row(self, label: int | str) -> int:
+        wanted = str(label).casefold()
+        found = [row for row, name in enumerate(self.names) if wanted in name.casefold().split(", ")]
+        return found[0] if isinstance(label, str) and len(found) == 1 else super().row(label)
+
+
+class Prompts(Classes):
+    """A table whose rows are texts, that a model reads; no condition is the empty text, or `negative`."""
+
+    def __init__(self, prompts: Sequence[str], negative: str | None = None):
+        super().__init__(len(prompts), prompts)
+        self.negative = negative
+
+    def name(self, row: int) -> str:
+        return (self.negative or "no prompt") if row < 0 else self.names[row]
+
+    def row(self, label: int | str) -> int:
+        try:
+            return super().row(label)
+        except UserError:
+            there = f"0 to {len(self) - 1}, or -1 for none" if len(self) else "there are none"
+            raise UserError(f"label={label} is no row of the prompts ({there}): this model reads prompt=TEXT") from None

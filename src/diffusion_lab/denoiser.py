@@ -86,6 +86,11 @@ class Denoiser(NoisyModel):
         """The denoiser whose calls cost something: itself, or what it is wrapped around."""
         return self
 
+    def shown(self, images: Tensor) -> Tensor:
+        """What lies beside noisy images (B, ...), as the innermost denoiser is to see it: perhaps viewed otherwise, and
+        several for each."""
+        return images
+
     def of_image(self, image: Tensor, noisy: Tensor, time: Tensor, fraction: Tensor | None = None) -> Prediction:
         """The prediction that has this image estimate; the noise is what is left of `noisy`."""
         signal_rate, noise_rate = self.rates(time)
@@ -153,3 +158,6 @@ class DenoiserAround(Denoiser):
     @property
     def innermost(self) -> Denoiser:
         return self.denoiser.innermost
+
+    def shown(self, images: Tensor) -> Tensor:
+        return self.denoiser.shown(images)

@@ -34,6 +34,7 @@ EDITS = {  # network calls for each image
     "interpolate": STEPS + 7 / 2 * STEPS,
     "anagram": 2 * STEPS,
     "hybrid": 2 * STEPS,
+    "between": 7 * 2 * STEPS,
 }
 
 

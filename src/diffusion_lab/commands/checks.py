@@ -19,13 +19,15 @@ def check(cfg: DictConfig) -> None:
     _check_objective(cfg)
     if OmegaConf.is_missing(cfg, "checkpoint"):
         raise UserError("checkpoint=FILE is missing; a run's are in outputs/<name>/<run>/checkpoints/")
+    _check_pretrained(cfg)
     _check_together(cfg)
     _check_guidance(cfg)
     _check_edit(cfg)
     for key in ("guidance.checkpoint", "metrics.classifier", "init_from", "teacher.checkpoint"):
         file = OmegaConf.select(cfg, key)
-        if file is not None and not Path(file).expanduser().is_file():
-            raise UserError(f"{key}={file} is not a file")
+        path = None if file is None else Path(file).expanduser()
+        if path and not path.is_file() and not (key == "init_from" and path.is_dir()):
+            raise UserError(f"{key}={file} is not a file{', nor a folder' if key == 'init_from' else ''}")
     root = OmegaConf.select(cfg, "data.root")
     if root is not None and not Path(root).expanduser().is_dir():
         raise UserError(f"data.root={root} is not a folder")
@@ -33,12 +35,24 @@ def check(cfg: DictConfig) -> None:
 
 def check_taken(config: dict) -> None:
     """Raise UserError for what the config of a checkpoint asks for beside its model and nobody could have typed."""
-    for key in ("sampler", "guidance", "metrics", "data", "seed"):
+    keys = ("sampler", "guidance", "data", "seed", *(() if "pipeline" in config["model"] else ("metrics",)))
+    for key in keys:
         if key not in config:
             raise UserError(f"the checkpoint's config has no {key}: train.py did not write it")
-    cfg = OmegaConf.create({key: config[key] for key in ("sampler", "guidance", "metrics", "data", "seed")})
+    cfg = OmegaConf.create({key: config[key] for key in keys})
     check_ranges(cfg)
     _check_guidance(cfg)
+
+
+def _check_pretrained(cfg: DictConfig) -> None:
+    """Raise UserError for a pretrained model without a place, or prompts for a model that was trained here."""
+    model = cfg.get("model") or {}
+    pretrained = "negative_prompt" in model
+    if OmegaConf.is_config(model) and OmegaConf.is_missing(model, "path"):
+        raise UserError("model.path=FOLDER is missing: a pipeline that diffusers saved, or owner/model on the hub")
+    for key in ("prompt", "negative_prompt", "edit.prompts"):
+        if OmegaConf.select(cfg, key) is not None and not pretrained:
+            raise UserError(f"{key} needs a model that reads text: model=pipeline model.path=FOLDER")
 
 
 def _check_objective(cfg: DictConfig) -> None:
@@ -141,4 +155,7 @@ def plain(cfg: DictConfig) -> dict:
             node = node.get(group) or {}
         if node.get(key):
             node[key] = str(Path(node[key]).expanduser().resolve())
+    place = (config.get("model") or {}).get("path")
+    if isinstance(place, str) and Path(place).expanduser().is_dir():  # else it is a name on the hub
+        config["model"]["path"] = str(Path(place).expanduser().resolve())
     return config

@@ -54,11 +54,12 @@ def edit_images(cfg: DictConfig, folder: str) -> None:
 
 def _edit(cfg: DictConfig, run: Run) -> list[str]:
     check(cfg)
-    from diffusion_lab.commands.opened import open_drawing
+    from diffusion_lab.commands.opened import drawing_of, open_model
     from diffusion_lab.sampling.edits import needs_of
 
-    drawing, config = open_drawing(cfg)
+    opened, config = open_model(cfg)
     edit = edit_of(cfg, config)
+    drawing = drawing_of(opened, config, cfg)
     inputs = inputs_of(cfg, needs_of(edit), drawing, config)
     result = edited(edit, drawing, inputs, cfg.batch_size)
     run.folder.mkdir(parents=True, exist_ok=True)
@@ -67,16 +68,32 @@ def _edit(cfg: DictConfig, run: Run) -> list[str]:
     return [_what(cfg, config, len(inputs.pixels), result.calls), *_said(run, result.figures)]
 
 
-def edit_of(cfg: DictConfig, config: dict) -> Callable:
-    """The edit that `cfg` names.
+def edit_of(cfg: DictConfig, config: dict, given: bool = False) -> Callable:
+    """The edit that `cfg` names, looked at before a pretrained model's weights are read.
+
+    Args:
+        given: whether images are there, that `cfg` does not name.
 
     Raises:
-        UserError: it wants another sampler than that of `config`.
+        UserError: it wants another sampler than that of `config`, or another kind of model.
     """
     from diffusion_lab.sampling.edits import needs_of
 
     edit = build(cfg.edit, "edit", _convert_="all")
-    _check_sampler(needs_of(edit), config)
+    needs = needs_of(edit)
+    _check_sampler(needs, config)
+    if needs.pixels and (config["model"].get("space") or {}).get("_target_", "").endswith(".Latents"):
+        name = cfg.edit._target_.rsplit(".", 1)[-1]
+        raise UserError(
+            f"edit={name} turns, blurs or averages pixels, and this model draws latents, where that makes no image: take "
+            "one of pixels, such as DeepFloyd IF"
+        )
+    if config["model"].get("enlarges") and not needs.small:
+        raise UserError("model.path enlarges images: take edit=superres, or both stages, model.path=[STAGE_I,STAGE_II]")
+    if config["model"].get("second") and needs.images:
+        raise UserError("an edit of images is one stage's work: give model.path=STAGE_I, or STAGE_II for edit=superres")
+    if needs.images and cfg.image is None and "path" in config["model"] and not given:
+        raise UserError("image=FILE is missing: a pretrained model brings no images of its own")
     return edit
 
 
@@ -121,12 +138,14 @@ def inputs_of(cfg: DictConfig, needs: Needs, drawing: Drawing, config: dict) -> 
     if not needs.images:
         if cfg.image is not None:
             raise UserError("this edit draws from noise alone: it takes edit.labels, no image")
-        blank = torch.zeros(cfg.count, *drawing.denoiser.shape, dtype=torch.uint8)
+        blank = torch.zeros(cfg.count, *drawing.denoiser.space.pixel_shape, dtype=torch.uint8)
         labels = drawing.labels(-1, cfg.count) if len(drawing.conditions) else None
         return Inputs(blank, labels, [f"image {i}" for i in range(cfg.count)])
-    found = _held_out(cfg, config) if cfg.image is None else _files(cfg, needs, drawing.denoiser.shape)
+    found = _held_out(cfg, config) if cfg.image is None else _files(cfg, needs, drawing.denoiser.space.pixel_shape)
     if cfg.label is not None:
         found = found._replace(labels=drawing.labels(cfg.label, len(found.pixels)))
+    elif cfg.prompt is not None:
+        found = found._replace(labels=drawing.classes_in_turn(len(found.pixels)))
     return found if len(drawing.conditions) else found._replace(labels=None)
 
 
@@ -206,7 +225,8 @@ def _slug(text: str) -> str:
 
 def _write_figures(cfg: DictConfig, config: dict, run: Run, inputs: Inputs, result: Result) -> None:
     written = {
-        "checkpoint": str(cfg.checkpoint),
+        "checkpoint": str(cfg.checkpoint or cfg.model.path),
+        "prompts": config["model"].get("prompts"),
         "edit": OmegaConf.to_container(cfg.edit),
         "sampler": config["sampler"],
         "guidance": config["guidance"],

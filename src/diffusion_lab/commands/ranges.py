@@ -36,6 +36,10 @@ WHOLE = {  # key: (least, most)
     "schedule.steps": (2, MOST),
     "schedule.intervals": (1, MOST),
     "edit.factor": (2, 4096),
+    "model.image_size": (8, 4096),
+    "model.second_steps": (1, MOST),
+    "model.noise_level": (0, 999),
+    "model.rank": (1, 4096),
     "edit.columns": (2, MOST),
     "edit.corrections": (0, MOST),
     "grid.every_n_epochs": (1, MOST),
@@ -56,6 +60,7 @@ WHOLE = {  # key: (least, most)
 REAL = {  # key: an interval
     "seconds": "(0, inf)",
     "label_dropout": "[0, 1]",
+    "model.embedded_guidance": "[0, inf)",
     "ema.decay": "[0, 1)",
     "optimizer.lr": "(0, inf)",
     "optimizer.weight_decay": "[0, inf)",
@@ -104,6 +109,7 @@ CHOICES = {
     "logger.mode": ("offline", "online", "disabled"),
     "data.channels": (1, 3, 4),
     "compile": ("auto", True, False),
+    "model.dtype": ("auto", "float32", "bfloat16", "float16"),
     "sampler.variance": ("small", "large", "learned"),
     "sampler.order": (1, 2, 3),
     "guidance.rescale_of": ("image", "output"),
@@ -114,13 +120,18 @@ CHOICES = {
     "precision": ("auto", "32-true", "bf16-mixed"),
     "metrics.figures.bits.decoder": ("posterior", "noise"),
 }
-SWITCHES = ("data.flip", "data.antialias", "gif", "network.pyramid", "network.fourier")
+SWITCHES = (
+    *("data.flip", "data.antialias", "gif", "network.pyramid", "network.fourier"),
+    *("init_from_strict", "model.offload", "model.attention_slicing"),
+)
 WORDS = (
     *("name", "objective", "monitor", "metrics.protocol", "metrics.classifier", "init_from", "guidance.checkpoint"),
     *("data.name", "data.root", "data.cache_dir", "teacher.checkpoint", "checkpoint", "logger.project", "logger.entity"),
 )
 LISTS = ("only", "trusted", "network.widths", "network.attention", "network.multipliers", "network.taps")
-MAY_BE_NULL = ("data.max_images", "metrics.vlb_calls", "metrics.every_n_epochs", "trainer.gradient_clip_val")
+MAY_BE_NULL = (
+    *("model.image_size", "data.max_images", "metrics.vlb_calls", "metrics.every_n_epochs", "trainer.gradient_clip_val"),
+)
 FOUND = ("data.num_classes", "model.conditions.count")  # of a folder
 NEVER_NULL = {*WHOLE, *REAL, *SWITCHES, "data.cache_dir", "data.name", "data.on_error", "compile"} - {*MAY_BE_NULL, *FOUND}
 PARTS = (  # each has a _target_

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, ListConfig
@@ -39,12 +40,16 @@ def sample_checkpoint(cfg: DictConfig, folder: str) -> None:
 def _sample(cfg: DictConfig, run: Run) -> tuple[int, Path]:
     """How many images were drawn, and their grid."""
     check(cfg)
-    from diffusion_lab.commands.opened import open_drawing
+    from diffusion_lab.commands.opened import drawing_of, open_model
     from diffusion_lab.experiments.pictures import save_gif, save_grid
+    from diffusion_lab.pretrained.pipeline import Pipeline
 
     scales = _columns(cfg)
-    drawing, config = open_drawing(cfg)
+    opened, config = open_model(cfg)
+    if isinstance(opened, Pipeline):
+        opened.check_draws(cfg.label)
     steps, scales = config["sampler"]["steps"], scales or [config["guidance"]["scale"]]
+    drawing = drawing_of(opened, config, cfg)
     labels, per_class = _labels(drawing, cfg.label, cfg.count, len(scales) > 1)
     guided = {each: drawing.guided(scale=each) for each in scales}
     trajectory = Trajectory(drawing.denoiser, steps) if cfg.gif else None
@@ -99,7 +104,8 @@ def _save_columns(drawn: dict[float, Tensor], conditions: Classes, labels: Tenso
     from diffusion_lab.experiments.pictures import save_strips
 
     rows = torch.stack([*drawn.values()], 1)
-    names = [f"image {i}" + ("" if labels is None else f"\n{conditions.name(int(labels[i]))}") for i in range(len(rows))]
+    said = [""] * len(rows) if labels is None else [f"\n{shorten(conditions.name(int(row)), 24)}" for row in labels]
+    names = [f"image {i}{text}" for i, text in enumerate(said)]
     return save_strips(dict(zip(names, rows, strict=True)), [f"scale {scale:g}" for scale in drawn], file)
 
 

@@ -12,12 +12,13 @@ from diffusion_lab.commands.checks import check, check_labels, plain
 from diffusion_lab.commands.console import command, print_figures, short
 from diffusion_lab.commands.data import decode_source, open_source
 from diffusion_lab.commands.job import alone, attempt, to_minimise
-from diffusion_lab.experiments.runs import Run, sha256_of
+from diffusion_lab.experiments.runs import Run, content_of
 from diffusion_lab.parts import build
 
 if TYPE_CHECKING:
     from diffusion_lab.data.cache import Decoded
     from diffusion_lab.data.images import Images
+    from diffusion_lab.data.sources import Source
     from diffusion_lab.denoiser import NoisyModel
 
 
@@ -54,7 +55,7 @@ def training_config(cfg: DictConfig) -> dict:
     check_labels(config)
     files = {"init_from": config["init_from"], "teacher": config["teacher"].get("checkpoint")}
     # By content: another file of the same name, or other images in the same folder, make another run.
-    contents = {key: sha256_of(Path(file)) for key, file in files.items() if file}
+    contents = {key: content_of(Path(file)) for key, file in files.items() if file}
     return {**config, "contents": {"data": open_source(config["data"]).fingerprint[:16], **contents}}
 
 
@@ -67,34 +68,35 @@ def fit(config: dict, run: Run) -> dict:
     from diffusion_lab.tasks import fitting
     from diffusion_lab.tasks.task import Setting
 
+    source = open_source(config["data"])
+    config = with_names(config, source)
     torch.manual_seed(config["seed"])
     model = build(config["model"], "model")
-    decoded = decode_source(config["data"], open_source(config["data"]))
+    decoded = decode_source(config["data"], source)
     images = images_of(config, decoded)
     task = build(config["task"], "task")
     computer = machine(config["trainer"]["accelerator"], config["trainer"]["precision"])
-    setting = Setting(with_names(config, decoded), run, decoded, computer)
+    setting = Setting(config, run, decoded, computer)
     prepare(model, config, images)
     task.check(model, setting)
     run.begin(setting.config)
     return fitting.fit(task, model, images, setting)
 
 
-def with_names(config: dict, decoded: Decoded) -> dict:
+def with_names(config: dict, source: Source | Decoded) -> dict:
     """The config with the names of the classes, so that a checkpoint knows what its labels mean."""
-    conditions = {**config["model"]["conditions"], "names": decoded.class_names}
+    conditions = {**config["model"]["conditions"], "names": source.class_names}
     return {**config, "model": {**config["model"], "conditions": conditions}}
 
 
 def prepare(model: NoisyModel, config: dict, images: Images) -> None:
     """Give a new model what it knows before training: of the images, and of another training where one is given."""
-    from diffusion_lab.checkpoints import load_checkpoint
     from diffusion_lab.data.images import batches_of
     from diffusion_lab.training.starts import start_from
 
     model.space.measure(batch.pixels for batch in batches_of(images.train, 4096))
     if config["init_from"]:
-        start_from(model, load_checkpoint(config["init_from"], config["trusted"]))
+        start_from(model, config["init_from"], config["trusted"], config["init_from_strict"])
 
 
 def _print_end(run: Run, results: dict, cfg: DictConfig) -> None:

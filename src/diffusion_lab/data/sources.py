@@ -1,5 +1,6 @@
 """Data sets: one small function each, returning a Source. Nothing is decoded here, and torch is imported only if needed."""
 
+import csv
 import gzip
 import hashlib
 import logging
@@ -106,6 +107,41 @@ def folder(root: str | None, channels: int = 3, held_out: float = 0.1, split_see
     train, rest = random_split(len(paths), held_out, seed=split_seed)
     fingerprint = fingerprint_of_files(Path(root), paths)
     return Source(ImageFiles(paths, labels, channels), lambda i: printable(paths[i]), class_names, train, rest, fingerprint)
+
+
+def captioned(root: str | None, channels: int = 3, held_out: float = 0.1, split_seed: int = 0) -> Source:
+    """Images under `root` with captions, which are the classes: each in a text file of the image's name beside it, or all in
+    `metadata.csv`, in the columns file_name and text.
+
+    Raises:
+        UserError: there is no caption for an image, or what `folder` raises.
+    """
+    paths = list_images(root)
+    table = _metadata(Path(root, "metadata.csv"))
+    captions = []
+    for path in paths:
+        beside, name = path.with_suffix(".txt"), path.relative_to(root).as_posix()
+        if name not in table and not beside.is_file():
+            raise UserError(f"data.root={root}: {printable(path)} has no caption, in {beside.name} or in metadata.csv")
+        captions.append(table[name] if name in table else beside.read_text(encoding="utf-8", errors="replace").strip())
+    names = list(dict.fromkeys(captions))
+    rows = {caption: row for row, caption in enumerate(names)}
+    train, rest = random_split(len(paths), held_out, seed=split_seed)
+    texts = hashlib.sha256("\0".join(captions).encode()).hexdigest()
+    fingerprint = hashlib.sha256(f"{fingerprint_of_files(Path(root), paths)} {texts}".encode()).hexdigest()
+    items = ImageFiles(paths, [rows[caption] for caption in captions], channels)
+    return Source(items, lambda i: printable(paths[i]), names, train, rest, fingerprint)
+
+
+def _metadata(file: Path) -> dict[str, str]:
+    """File name to caption; empty where there is no such file."""
+    if not file.is_file():
+        return {}
+    with file.open(encoding="utf-8", errors="replace", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    if not all({"file_name", "text"} <= set(row) and row["file_name"] and row["text"] is not None for row in rows):
+        raise UserError(f"{file} must have the columns file_name and text")
+    return {row["file_name"]: row["text"].strip() for row in rows}
 
 
 class ImageFiles(Sequence):

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 from torchvision.utils import make_grid, save_image
@@ -27,7 +28,11 @@ def save_grid(images: Tensor, file: Path, columns: int | None = None) -> Path:
 
 
 def save_gif(frames: list[Tensor], file: Path) -> Path:
-    """Write frames, each images (N, C, H, W) with values from 0 to 1, as an animated grid of 4 s that rests on the last."""
+    """Write frames, each images (N, C, H, W) with values from 0 to 1, as an animated grid of 4 s that rests on the last.
+
+    Smaller frames are enlarged to the size of the largest."""
+    size = max(images.shape[-1] for images in frames)
+    frames = [F.interpolate(images, (size, size)) for images in frames]
     pictures = [Image.fromarray((_grid(images) * 255).round().byte().permute(1, 2, 0).numpy()) for images in frames]
     durations = [max(20, 4000 // len(pictures))] * (len(pictures) - 1) + [2000]  # ms
     pictures[0].save(file, save_all=True, append_images=pictures[1:], duration=durations, loop=0)

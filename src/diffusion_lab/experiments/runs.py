@@ -223,6 +223,14 @@ def sha256_of(file: Path) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
+def content_of(path: Path) -> str:
+    """What names the content of a file, or of a folder with weights."""
+    if path.is_file():
+        return sha256_of(path)
+    named = [f"{file.relative_to(path)} {sha256_of(file)}" for file in sorted(path.rglob("*.safetensors"))]
+    return hashlib.sha256("\n".join(named).encode()).hexdigest()
+
+
 def ends_epoch(row: dict) -> bool:
     """Whether a row of metrics.csv is that of an epoch's end: there the held-out errors stand, whichever they are, and how
     long was trained so far."""

@@ -26,9 +26,13 @@ class Discrete(Schedule):
         self.register_buffer("signal_rate", alpha_bar.sqrt(), persistent=False)
         self.register_buffer("noise_rate", (1 - alpha_bar).sqrt(), persistent=False)
 
-    def forward(self, time: Tensor) -> tuple[Tensor, Tensor]:
+    def step(self, time: Tensor) -> Tensor:
+        """The step, from 0, that each time is, int64."""
         # A float32 time such as 0.95 may lie a little above the end of its step.
-        step = ((len(self.signal_rate) * time - 1e-3).ceil().long() - 1).clamp(min=0)
+        return ((len(self.signal_rate) * time - 1e-3).ceil().long() - 1).clamp(min=0)
+
+    def forward(self, time: Tensor) -> tuple[Tensor, Tensor]:
+        step = self.step(time)
         return self.signal_rate[step].to(time.dtype), self.noise_rate[step].to(time.dtype)
 
 

@@ -11,6 +11,11 @@ def time(time: Tensor, signal_rate: Tensor, noise_rate: Tensor) -> Tensor:
     return time
 
 
+def step(time: Tensor, signal_rate: Tensor, noise_rate: Tensor) -> Tensor:
+    """The step of DDPM's thousand that a time is, counted from 0, in thousandths: what pretrained networks were told."""
+    return (time - 1e-3).clamp(min=0)
+
+
 def noise_power(time: Tensor, signal_rate: Tensor, noise_rate: Tensor) -> Tensor:
     """The noise's share of the variance: noise_rate ** 2 where variance is preserved. The reference system's, for noise."""
     return noise_rate**2 / (signal_rate**2 + noise_rate**2)

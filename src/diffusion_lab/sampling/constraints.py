@@ -102,6 +102,9 @@ class Anagram(DenoiserAround):
         as_it_is, viewed = _both(self.denoiser, noisy, self.view(noisy), time, self.labels)
         return _combined(lambda a, b: (a + self.view(b, back=True)) / 2, as_it_is, viewed)
 
+    def shown(self, images: Tensor) -> Tensor:
+        return super().shown(torch.cat([images, self.view(images)]))
+
 
 class Hybrid(DenoiserAround):
     """One image for two labels: from afar, when only its low frequencies are seen, it is to be the first; from near the
@@ -119,6 +122,24 @@ class Hybrid(DenoiserAround):
     def forward(self, noisy: Tensor, time: Tensor, label: Tensor | None = None) -> Prediction:
         far, near = _both(self.denoiser, noisy, noisy, time, self.labels)
         return _combined(lambda a, b: blur(a, self.sigma) + b - blur(b, self.sigma), far, near)
+
+
+class Mixture(DenoiserAround):
+    """One image for a share of each of two labels: both estimates, mixed (composable diffusion: Liu et al. 2022,
+    arXiv:2206.01714, sec. 4).
+
+    Args:
+        labels: two labels (B,) each.
+        share: of the second, from 0 to 1.
+    """
+
+    def __init__(self, denoiser: Denoiser, labels: tuple[Tensor, Tensor], share: float):
+        super().__init__(denoiser)
+        self.labels, self.share = labels, share
+
+    def forward(self, noisy: Tensor, time: Tensor, label: Tensor | None = None) -> Prediction:
+        first, second = _both(self.denoiser, noisy, noisy, time, self.labels)
+        return _combined(lambda a, b: (1 - self.share) * a + self.share * b, first, second)
 
 
 def blur(images: Tensor, sigma: float) -> Tensor:

@@ -6,22 +6,26 @@ value, `edit.needs`.
 """
 
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
+from diffusion_lab.conditions import Prompts
 from diffusion_lab.data import masks
 from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.errors import UserError
 from diffusion_lab.process.schedules import time_of
 from diffusion_lab.process.seeds import noise_of_images
-from diffusion_lab.sampling.constraints import Anagram, Hybrid, Known, Pooled, UpTo, blur
+from diffusion_lab.sampling.constraints import Anagram, Hybrid, Known, Mixture, Pooled, UpTo, blur
 from diffusion_lab.sampling.draw import Sampler
+from diffusion_lab.sampling.enlarging import Enlarger
 from diffusion_lab.sampling.inversion import invert as invert_ddim
 
 EXTRA = 1_000_000  # the first of the drawings of an image's noise that are not the sampler's
@@ -36,6 +40,7 @@ class Needs(NamedTuple):
         pairs: an even number of images.
         ddim: that the sampler is DDIM without fresh noise, whose way it goes back.
         small: images may be given smaller, by its `factor`.
+        pixels: that the model works on pixels: it turns, blurs or averages them.
     """
 
     images: bool = True
@@ -43,6 +48,7 @@ class Needs(NamedTuple):
     pairs: bool = False
     ddim: bool = False
     small: bool = False
+    pixels: bool = False
 
 
 def needs(**what) -> Callable:
@@ -121,6 +127,7 @@ def noise(given: Given, times: Sequence[float]) -> Edited:
     return Edited({"input": given.images, **noisy}, {})
 
 
+@needs(pixels=True)
 def denoise_blur(given: Given, times: Sequence[float]) -> Edited:
     """The classical baseline: noisy images under the Gaussian blur that suits each of them best, told from the original."""
 
@@ -177,14 +184,14 @@ def inpaint(given: Given, mask: str | None = None, box: Sequence[int] | None = N
     Args:
         mask, box: the part, see `diffusion_lab.data.masks.mask`.
     """
-    unknown = torch.from_numpy(masks.mask(given.images.shape[-1], mask, box)).to(given.images.device)
+    unknown = _unknown(given, masks.mask(given.denoiser.space.pixel_shape[-1], mask, box))
     fresh_noise = partial(_extra_noise, given)
     drawn = given.sampler(Known(given.denoiser, given.images, unknown, fresh_noise), given.noise(0), given.labels)
     hole = torch.where(unknown, torch.zeros_like(given.images), given.images)
     return Edited({"input": given.images, "known": hole, "result": torch.where(unknown, drawn, given.images)}, {})
 
 
-@needs(small=True)
+@needs(small=True, pixels=True)
 def superres(given: Given, factor: int = 4) -> Edited:
     """Draw an image that, averaged over squares of `factor` pixels, is the input so averaged; with any sampler.
 
@@ -195,7 +202,9 @@ def superres(given: Given, factor: int = 4) -> Edited:
     if factor < 2 or size % factor:
         raise UserError(f"edit.factor={factor} must be at least 2 and divide the images' {size} px")
     small = F.avg_pool2d(given.images, factor)
-    around = Pooled(given.denoiser, small, factor)
+    enlarger, around = given.denoiser.innermost, Pooled(given.denoiser, small, factor)
+    if isinstance(enlarger, Enlarger):  # which knows what to make of a small image
+        enlarger.show(small, given.noise(EXTRA))
     drawn = given.sampler(around, given.noise(0), given.labels)
     if given.denoiser.space.bounds:
         for _ in range(100):  # between black and white, and true to the small image: onto each in turn, until both hold
@@ -248,20 +257,46 @@ def interpolate(given: Given, steps: int, spacing: Callable, columns: int = 7, c
     return Edited({**strip, "to": given.images[1::2]}, {})
 
 
-@needs(images=False, labels=2)
-def anagram(given: Given, labels: Sequence[int | str], view: Callable) -> Edited:
-    """Draw one image that is the first label, and the second when it is flipped, turned or rearranged; with any sampler."""
-    rows, (first, second) = _pair(given, labels)
+@needs(images=False, labels=2, pixels=True)
+def anagram(given: Given, labels: Sequence[int | str], view: Callable, prompts: Sequence[str] | None = None) -> Edited:
+    """Draw one image that is the first label, and the second when it is flipped, turned or rearranged; with any sampler.
+
+    Args:
+        prompts: instead of labels, for a model that reads text.
+    """
+    rows, (first, second) = _pair(given, labels if prompts is None else prompts)
     drawn = given.sampler(Anagram(given.denoiser, rows, view), given.noise(0), None)
     return Edited({f"as {first}": drawn, f"viewed, as {second}": view(drawn)}, {})
 
 
-@needs(images=False, labels=2)
-def hybrid(given: Given, labels: Sequence[int | str], sigma: float = 2.0) -> Edited:
-    """Draw one image that is the first label from afar, and the second from near; with any sampler."""
-    rows, (far, near) = _pair(given, labels)
+@needs(images=False, labels=2, pixels=True)
+def hybrid(given: Given, labels: Sequence[int | str], sigma: float = 2.0, prompts: Sequence[str] | None = None) -> Edited:
+    """Draw one image that is the first label from afar, and the second from near; with any sampler.
+
+    Args:
+        sigma: see `diffusion_lab.sampling.constraints.Hybrid`.
+        prompts: instead of labels, for a model that reads text.
+    """
+    rows, (far, near) = _pair(given, labels if prompts is None else prompts)
     drawn = given.sampler(Hybrid(given.denoiser, rows, sigma), given.noise(0), None)
-    return Edited({f"from afar, as {far}": blur(drawn, sigma), f"from near, as {near}": drawn}, {})
+    seen = blur(drawn, sigma * drawn.shape[-1] / given.denoiser.shape[-1])  # a cascade's images are larger
+    return Edited({f"from afar, as {far}": seen, f"from near, as {near}": drawn}, {})
+
+
+@needs(images=False, labels=2)
+def between(given: Given, labels: Sequence[int | str], columns: int = 7, prompts: Sequence[str] | None = None) -> Edited:
+    """From the first label to the second: images drawn from the same noise, by mixtures of both estimates; with any sampler.
+
+    Args:
+        columns: images, those of the two labels alone included.
+        prompts: instead of labels, for a model that reads text.
+    """
+    rows, (first, second) = _pair(given, labels if prompts is None else prompts)
+    strip = {}
+    for share in torch.linspace(0, 1, columns).tolist():
+        title = {0: f"as {first}", 1: f"as {second}"}.get(share, f"{share:.2g}")
+        strip[title] = given.sampler(Mixture(given.denoiser, rows, share), given.noise(0), None)
+    return Edited(strip, {})
 
 
 def slerp(first: Tensor, second: Tensor, share: float) -> Tensor:
@@ -269,6 +304,12 @@ def slerp(first: Tensor, second: Tensor, share: float) -> Tensor:
     a, b = (x / x.norm(dim=1, keepdim=True) for x in (first.flatten(1), second.flatten(1)))
     angle = (a * b).sum(1).clamp(-1, 1).acos().clamp(min=1e-4).view(-1, 1, 1, 1)
     return (((1 - share) * angle).sin() * first + (share * angle).sin() * second) / angle.sin()
+
+
+def _unknown(given: Given, pixels: np.ndarray) -> Tensor:
+    """Where to make new, bool (1, 1, H, W) in the denoiser's space: a latent is new where any pixel of its patch is."""
+    mask = torch.from_numpy(pixels).to(given.images.device)[None, None]
+    return F.adaptive_max_pool2d(mask.float(), given.images.shape[2:]) > 0
 
 
 def _rates(denoiser: Denoiser, time: float) -> tuple[Tensor, Tensor]:
@@ -327,8 +368,10 @@ def _pair(given: Given, labels: Sequence[int | str]) -> tuple[tuple[Tensor, Tens
     """Each of two labels as rows (N,), and what they mean."""
     conditions = given.denoiser.conditions
     if given.labels is None or not len(conditions):
-        raise UserError("this edit wants labels, and the checkpoint was trained without")
+        hint = ": give edit.prompts" if isinstance(conditions, Prompts) else ", and the checkpoint was trained without"
+        raise UserError(f"this edit wants two labels{hint}")
     if len(labels) != 2:
         raise UserError(f"edit.labels={list(labels)} must be two labels")
     rows = [conditions.row(label) for label in labels]
-    return tuple(torch.full_like(given.labels, row) for row in rows), [conditions.name(row) for row in rows]
+    names = [textwrap.shorten(conditions.name(row), 40) for row in rows]
+    return tuple(torch.full_like(given.labels, row) for row in rows), names

@@ -28,6 +28,11 @@ class Space(nn.Module):
         raise NotImplementedError
 
     @property
+    def pixel_shape(self) -> tuple[int, int, int]:
+        """(C, H, W) of the pixels that it encodes and decodes to."""
+        return self.shape
+
+    @property
     def bounds(self) -> tuple[Tensor, Tensor] | None:
         """The images of black and of white, to broadcast with images; None where no pixel has bounds of its own."""
         return None

@@ -181,7 +181,12 @@ def quiet_lightning() -> None:
     """Say what happens in our own lines; Lightning's remarks on workers and loggers do not apply."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (".*does not have many workers.*", ".*Checkpoint directory .* exists.*", ".*smaller than the logging.*"):
+    for message in (
+        ".*module\\(s\\) in eval mode.*",
+        ".*does not have many workers.*",
+        ".*Checkpoint directory .* exists.*",
+        ".*smaller than the logging.*",
+    ):
         warnings.filterwarnings("ignore", message)
     warnings.filterwarnings("ignore", ".*Experiment logs directory.*")
     warnings.filterwarnings("ignore", ".*LeafSpec.*")

@@ -1,0 +1,1 @@
+"""Pretrained diffusers pipelines as Denoisers."""
