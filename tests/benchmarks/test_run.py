@@ -29,6 +29,6 @@ def test_a_part_that_is_not_there_gets_one_line(tmp_path):
 @pytest.mark.parametrize("typed", ["only=5", "rounds=0", "rounds=x", "seconds=-1", "seconds=nan"])
 def test_settings_that_are_none_get_one_line(tmp_path, typed, capsys):
     with pytest.raises(SystemExit):
-        benchmark(composed("benchmark", typed), str(tmp_path / "here"))
+        benchmark(composed("benchmark", typed), str(tmp_path / "outputs/benchmark/here"))
     assert f"error: {typed.split('=')[0]}=" in capsys.readouterr().err
     assert not any(tmp_path.iterdir())
