@@ -18,6 +18,7 @@ from diffusion_lab.sampling.samplers import ddim
 from diffusion_lab.spaces.space import Space
 
 READABLE = 64  # small images are enlarged to at least this many pixels
+GAP = 3  # pixels around each image of a strip
 
 
 def save_grid(images: Tensor, file: Path, columns: int | None = None) -> Path:
@@ -117,15 +118,26 @@ def save_strips(strips: dict[str, Tensor], titles: list[str], file: Path) -> Pat
     from matplotlib.figure import Figure
 
     file.parent.mkdir(parents=True, exist_ok=True)
+    side = max(image.shape[-1] for images in strips.values() for image in images)
+    side *= max(1, math.ceil(READABLE / side))
+    rows = [torch.cat([_framed(image, side) for image in images], 2) for images in strips.values()]
     figure = Figure(figsize=(1.1 * len(titles) + 1.2, 1.2 * len(strips) + 0.2), dpi=110, layout="constrained")
-    axes = figure.subplots(len(strips), len(titles), squeeze=False)
-    for row, (name, images) in enumerate(strips.items()):
-        for column, image in enumerate(images):
-            axis = axes[row, column]
-            axis.imshow(image[:3].permute(1, 2, 0).squeeze(-1).numpy(), cmap="gray", vmin=0, vmax=1)
-            axis.set(xticks=[], yticks=[])
-            if row == 0:
-                axis.set_title(titles[column], fontsize=9)
-        axes[row, 0].set_ylabel(name, fontsize=9)
+    axis = figure.add_subplot()  # one for all: an axis for each image takes longer than to draw the images by the network
+    axis.imshow(torch.cat(rows, 1).permute(1, 2, 0).numpy())
+    axis.spines[:].set_visible(False)
+    axis.tick_params(length=0, labelsize=9, labeltop=True, labelbottom=False)
+    axis.set_xticks(_middles(len(titles), side), titles)
+    axis.set_yticks(_middles(len(strips), side), list(strips), rotation=90, va="center")
     figure.savefig(file)
     return file
+
+
+def _framed(image: Tensor, side: int) -> Tensor:
+    """An image (C, H, W) as (3, side + 2 GAP, side + 2 GAP), white around it."""
+    shown = F.interpolate(image[None, :3].float(), (side, side))[0].clamp(0, 1).expand(3, -1, -1)
+    return F.pad(shown, (GAP, GAP, GAP, GAP), value=1.0)
+
+
+def _middles(count: int, side: int) -> list[float]:
+    """Where the middles of so many framed images are."""
+    return [(i + 0.5) * (side + 2 * GAP) - 0.5 for i in range(count)]
