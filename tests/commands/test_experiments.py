@@ -43,10 +43,10 @@ def test_preset_learns_from_a_batch_and_draws_an_image(preset, tmp_path):
     module, images = training_parts(config, random_images(config, tmp_path, 8), tmp_path)
     batch = images.train.__getitems__(range(8))
     optimizer = module.optimizer(module.parameters())
-    image, label, noise, times = module.draw(batch)
+    drawn = module.draw(batch)
     losses = []
     for _ in range(4):
-        loss = module.objective(image, label, noise, times)
+        loss = module.objective(*drawn)
         losses.append(loss.item())
         optimizer.zero_grad()
         loss.backward()

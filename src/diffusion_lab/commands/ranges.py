@@ -29,6 +29,7 @@ WHOLE = {  # key: (least, most)
     "variance.outputs": (1, 2),
     "variance.steps": (2, MOST),
     "criterion.vlb_steps": (2, MOST),
+    "criterion.stages": (1, 100),
     "sampler.steps": (1, MOST),
     "sampler.resamples": (1, MOST),
     "sampler.jump": (1, MOST),
@@ -60,6 +61,11 @@ REAL = {  # key: an interval
     "trainer.gradient_clip_val": "(0, inf)",
     "variance.vlb_weight": "[0, inf)",
     "criterion.vlb_weight": "[0, inf)",
+    "criterion.q": "(1, inf)",
+    "criterion.k": "[0, inf)",
+    "criterion.b": "[0, inf)",
+    "criterion.c": "[0, inf)",
+    "criterion.sigma_data": "(0, inf)",
     "space.sigma_data": "(0, inf)",
     "weighting.sigma_data": "(0, inf)",
     "weighting.gamma": "[0, inf)",
@@ -107,7 +113,7 @@ CHOICES = {
     "precision": ("auto", "32-true", "bf16-mixed"),
     "metrics.figures.bits.decoder": ("posterior", "noise"),
 }
-SWITCHES = ("data.flip", "data.antialias", "gif")
+SWITCHES = ("data.flip", "data.antialias", "criterion.per_gap", "gif")
 WORDS = (
     *("name", "objective", "monitor", "metrics.protocol", "metrics.classifier", "init_from", "guidance.checkpoint"),
     *("data.name", "data.root", "data.cache_dir", "teacher.checkpoint", "checkpoint", "logger.project", "logger.entity"),

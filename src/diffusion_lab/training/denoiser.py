@@ -16,7 +16,7 @@ class DenoiserTraining(Training):
 
     Args:
         model: the denoiser.
-        criterion: (denoiser, image, label, noise, time) to a scalar, see `diffusion_lab.training.criteria`.
+        criterion: (denoiser, image, label, noise, time, progress) to a scalar, see `diffusion_lab.training.criteria`.
         times: (count, device, schedule) to diffusion times (count,).
         label_dropout: probability of hiding an image's label, so that the network also works without one.
         settings: of any Training.
@@ -28,16 +28,17 @@ class DenoiserTraining(Training):
         self.times = times
         self.label_dropout = label_dropout
 
-    def draw(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def draw(self, batch: Batch) -> tuple[Tensor, ...]:
         count = len(batch.pixels)
         hidden = torch.rand(count, device=self.device) < self.label_dropout
         image = self.model.space.encode(batch.pixels)
         noise = torch.randn_like(image)
         time = self.times(count, self.device, self.model.schedule)
-        return image, torch.where(hidden, -1, batch.label), noise, time
+        progress = torch.full((), self.progress, device=self.device)  # no number: a compiled objective would be made anew
+        return image, torch.where(hidden, -1, batch.label), noise, time, progress
 
-    def objective(self, image: Tensor, label: Tensor, noise: Tensor, time: Tensor) -> Tensor:
-        return self.criterion(self.model, image, label, noise, time)
+    def objective(self, image: Tensor, label: Tensor, noise: Tensor, time: Tensor, progress: Tensor | float = 0.0) -> Tensor:
+        return self.criterion(self.model, image, label, noise, time, progress)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         errors = denoising_errors(self.model, *batch)
