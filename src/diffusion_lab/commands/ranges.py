@@ -30,6 +30,8 @@ WHOLE = {  # key: (least, most)
     "variance.steps": (2, MOST),
     "criterion.vlb_steps": (2, MOST),
     "criterion.stages": (1, 100),
+    "teacher.steps": (1, MOST),
+    "times.steps": (1, MOST),
     "sampler.steps": (1, MOST),
     "sampler.resamples": (1, MOST),
     "sampler.jump": (1, MOST),

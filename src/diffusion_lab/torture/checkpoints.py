@@ -56,9 +56,10 @@ def _sound() -> dict:
     """What a checkpoint of a tiny run holds, weights at random."""
     from diffusion_lab.commands.composition import compose_config
     from diffusion_lab.commands.train import training_config
+    from diffusion_lab.experiments.runs import Run
     from diffusion_lab.parts import build
 
-    config = training_config(compose_config("train", TINY))
+    config = training_config(compose_config("train", TINY), Run(Path()))
     model = build(config["model"], "model")
     return {"config": config, "state_dict": {f"model.{key}": value for key, value in model.state_dict().items()}}
 

@@ -10,11 +10,12 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from diffusion_lab.denoiser import NetworkDenoiser, Prediction
+from diffusion_lab.denoiser import NetworkDenoiser, Prediction, ScaledDenoiser
 from diffusion_lab.errors import UserError
 from diffusion_lab.process.losses import pseudo_huber
 from diffusion_lab.process.posterior import divergence
 from diffusion_lab.process.schedules import fall_of, log_snr, time_of
+from diffusion_lab.training.teachers import Teacher
 
 
 class Denoising:
@@ -43,16 +44,11 @@ class Denoising:
         """Raise UserError where the teacher cannot teach this denoiser, or no noise level of its schedule has a weight."""
         self.teacher.check(denoiser)
         times = torch.linspace(0.05, 0.95, 19)
-        if not self._weights(denoiser, times, *denoiser.rates(times)).any():
+        if not _weights(self.weighting, denoiser, times).any():
             raise UserError(
                 f"weighting is for each log-SNR, and schedule {type(denoiser.schedule).__name__} has one only: "
                 "take another weighting"
             )
-
-    def _weights(self, denoiser: NetworkDenoiser, time: Tensor, signal_rate: Tensor, noise_rate: Tensor) -> Tensor:
-        gain = denoiser.target.gain(signal_rate, noise_rate)
-        fall = fall_of(denoiser.schedule, time)
-        return self.weighting(signal_rate.flatten(), noise_rate.flatten(), gain.flatten(), fall)
 
     def __call__(
         self,
@@ -69,7 +65,7 @@ class Denoising:
         taught = self.teacher(Prediction(image, noise), noisy, time, label)
         target, gain = denoiser.target.of(taught.image, taught.noise, *rates), denoiser.target.gain(*rates)
         losses = self.loss(output, target).flatten(1).mean(1)
-        loss = (losses * self._weights(denoiser, time, *rates)).mean()
+        loss = (losses * _weights(self.weighting, denoiser, time)).mean()
         if fraction is not None:
             loss = loss + self._bound(denoiser, gain * (output - target).detach(), fraction, time)
 
@@ -87,6 +83,45 @@ class Denoising:
         inner = (time > 1 / self.vlb_steps).float().view(-1, 1, 1, 1)
         nats = divergence(error, denoiser.rates(time), denoiser.rates(earlier), fraction)
         return self.vlb_weight * self.vlb_steps * (inner * nats).mean() / math.log(2)
+
+
+class GuidanceDistillation:
+    """The output of a denoiser that takes the scale of guidance against a guided teacher's, whose calls are two (Meng et al.
+    2023, arXiv:2210.03142, eq. 1; scales are drawn evenly, their w is scale - 1).
+
+    Args:
+        loss, weighting: of a `Denoising`.
+        teacher: a `diffusion_lab.training.teachers.Teacher`.
+    """
+
+    def __init__(self, loss: nn.Module, weighting: Callable, teacher: Callable):
+        self.loss, self.weighting, self.teacher = loss, weighting, teacher
+
+    def check(self, denoiser: NetworkDenoiser) -> None:
+        """Raise UserError where there is no teacher, or no student that takes a scale."""
+        if not isinstance(self.teacher, Teacher) or not len(self.teacher.denoiser.conditions):
+            raise UserError("criterion=guidance_distillation needs teacher=checkpoint, of a denoiser with labels")
+        if not isinstance(denoiser, ScaledDenoiser):
+            raise UserError("criterion=guidance_distillation needs task=scaled_denoiser, whose model takes a scale")
+        self.teacher.check(denoiser)
+
+    def __call__(
+        self,
+        denoiser: ScaledDenoiser,
+        image: Tensor,
+        label: Tensor,
+        noise: Tensor,
+        time: Tensor,
+        progress: Tensor | float = 0.0,
+    ) -> Tensor:
+        lowest, highest = denoiser.scales
+        scale = lowest + (highest - lowest) * torch.rand_like(time)
+        noisy = denoiser.noisy(image, noise, time)
+        output, _ = denoiser.output(noisy, time, label, scale)
+        taught = self.teacher(Prediction(image, noise), noisy, time, label, scale)
+        target = denoiser.target.of(taught.image, taught.noise, *denoiser.rates(time))
+        losses = self.loss(output, target).flatten(1).mean(1)
+        return (losses * _weights(self.weighting, denoiser, time)).mean()
 
 
 class Consistency:
@@ -185,3 +220,10 @@ class _Dropout:
     def repeat(self) -> None:
         if self.state is not None:
             self._generator.set_rng_state(self.state)
+
+
+def _weights(weighting: Callable, denoiser: NetworkDenoiser, time: Tensor) -> Tensor:
+    """Of the losses (B,) of a denoiser's own output."""
+    signal_rate, noise_rate = denoiser.schedule(time)
+    gain = denoiser.target.gain(*denoiser.rates(time)).flatten()
+    return weighting(signal_rate, noise_rate, gain, fall_of(denoiser.schedule, time))
