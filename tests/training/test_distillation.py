@@ -17,6 +17,7 @@ from diffusion_lab.process.schedules import Cosine, Flow
 from diffusion_lab.process.targets import Image, Noise, Velocity
 from diffusion_lab.process.times import grid, stratified
 from diffusion_lab.process.weightings import truncated_snr, uniform
+from diffusion_lab.sampling.draw import NetworkCalls
 from diffusion_lab.sampling.guidance import ClassifierFreeGuidance, DistilledGuidance
 from diffusion_lab.sampling.samplers import ddim
 from diffusion_lab.spaces.pixels import Pixels
@@ -138,7 +139,9 @@ def test_one_call_is_the_guided_teacher_at_any_scale(guided, scale, label):
     image = 2.0 * label - 1 + 0.4 * torch.randn(400, 1, 4, 4)
     noisy = guided.noisy(image, torch.randn(400, 1, 4, 4), time)
     wanted = ClassifierFreeGuidance(mixture(), scale)(noisy, time, labels).noise
-    found = DistilledGuidance(guided, scale)(noisy, time, labels).noise
+    with NetworkCalls(guided) as calls:
+        found = DistilledGuidance(guided, scale)(noisy, time, labels).noise
+    assert calls.count == 400  # one for each image
     moved = (mixture()(noisy, time, labels).noise - wanted).abs().mean()
     assert (found - wanted).abs().mean() < max(0.06, 0.15 * moved)
 
