@@ -13,11 +13,11 @@ from diffusion_lab.commands.choices import with_choices
 from diffusion_lab.commands.edit import edit_images, edit_of
 from diffusion_lab.commands.evaluate import evaluate_checkpoint
 from diffusion_lab.commands.sample import sample_checkpoint
-from diffusion_lab.commands.train import train
+from diffusion_lab.commands.train import train, training_config
 from diffusion_lab.denoiser import Denoiser, ScaledDenoiser
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.runs import Run, sha256_of
-from tests.commands.test_edit import EDITS, written_checkpoint
+from tests.commands.test_edit import written_checkpoint
 from tests.conftest import composed
 from tests.typed import begin_command, kill, type_command
 
@@ -59,9 +59,11 @@ def test_each_stage_finds_the_one_before(teacher, tmp_path, capsys):
     assert teacher.read_bytes() == before
     stamp = two.last_checkpoint.stat().st_mtime_ns
     assert stage(2).last_checkpoint.stat().st_mtime_ns == stamp  # finished: nothing is run again
-    assert run_of(tmp_path / "other", *("experiment=progressive_distillation", f"teacher.checkpoint={teacher}")).config()[
-        "teacher"
-    ]["checkpoint"] == str(teacher)  # eight steps: no run of sixteen is there
+    eight = (*TINY, "experiment=progressive_distillation", f"teacher.checkpoint={teacher}", "sampler.steps=8", "seed=3")
+    first = training_config(composed("train", *eight, "teacher.scale=1.5"), Run(tmp_path / "steps_8"))
+    assert first["teacher"]["checkpoint"] == str(teacher)  # no run of sixteen is there
+    other = training_config(composed("train", *eight, "sampler.steps=2", "epochs=2"), Run(tmp_path / "other"))
+    assert other["teacher"]["checkpoint"] == str(teacher)  # the run of four is of another training
     four.results_file.unlink()
     with pytest.raises(SystemExit):
         stage(2)
@@ -111,7 +113,7 @@ REFUSED = {  # and what to do
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_edits_work_or_say_why_not(few, name):
-    for edit in EDITS:
+    for edit in (*REFUSED[name], "superres"):
         words, refusal = (f"edit={edit}", f"checkpoint={few[name]}", "count=2"), REFUSED[name].get(edit)
         if refusal is None:
             edit_of(*opened(*words))

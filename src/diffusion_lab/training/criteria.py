@@ -87,7 +87,7 @@ class Denoising:
 
 class GuidanceDistillation:
     """The output of a denoiser that takes the scale of guidance against a guided teacher's, whose calls are two (Meng et al.
-    2023, arXiv:2210.03142, eq. 1; scales are drawn evenly, their w is scale - 1).
+    2023, arXiv:2210.03142, sec. 3.1; scales are drawn evenly, their w is scale - 1).
 
     Args:
         loss, weighting: of a `Denoising`.
