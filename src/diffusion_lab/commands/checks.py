@@ -15,7 +15,7 @@ PATHS = (("data", "root"), ("guidance", "checkpoint"), ("metrics", "classifier")
 
 def check(cfg: DictConfig) -> None:
     """Raise UserError for a number out of range, an unknown word, or a data.root that does not exist."""
-    if OmegaConf.is_missing(cfg.get("teacher") or {}, "checkpoint"):
+    if "teacher" in cfg and OmegaConf.is_missing(cfg.teacher, "checkpoint"):
         raise UserError("teacher.checkpoint=FILE is missing; a run's are in outputs/<name>/<run>/checkpoints/")
     check_ranges(cfg)
     _check_objective(cfg)
