@@ -1,5 +1,7 @@
 """Configs are composed as a user would; caches go to a temporary folder that the whole session shares."""
 
+import copy
+import functools
 import os
 from pathlib import Path
 
@@ -45,12 +47,17 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return Path(os.environ["DIFFUSION_LAB_CACHE"])
 
 
-def composed(name: str, *overrides: str) -> DictConfig:
-    """The config that `python src/<name>.py <overrides>` composes, with Hydra's own part set aside as it does."""
+@functools.cache  # half a second each
+def _composed(name: str, *overrides: str) -> DictConfig:
     prepare_hydra()
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
-        cfg = compose(name, list(overrides), return_hydra_config=True)
+        return compose(name, list(overrides), return_hydra_config=True)
+
+
+def composed(name: str, *overrides: str) -> DictConfig:
+    """The config that `python src/<name>.py <overrides>` composes, with Hydra's own part set aside as it does."""
+    cfg = copy.deepcopy(_composed(name, *overrides))
     HydraConfig.instance().set_config(cfg)
     cfg = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
     OmegaConf.set_struct(cfg, True)

@@ -4,6 +4,7 @@ import copy
 import importlib
 import inspect
 import pkgutil
+import random
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 import diffusion_lab
 from diffusion_lab.checkpoints import load_checkpoint, parts_of_conf, refuse_strangers
 from diffusion_lab.denoiser import Denoiser
-from diffusion_lab.errors import UserError
+from diffusion_lab.errors import Diverged, UserError
 from diffusion_lab.parts import build
 from tests.commands.test_edit import written_checkpoint
 
@@ -187,3 +188,28 @@ def test_a_setting_is_looked_at_before_the_call():
 
 def refused(end: int) -> None:
     raise ValueError("no such end")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_of_a_training_that_diverged_draw_nothing(file, tmp_path, value):
+    """Their images would be black, and scored."""
+    state = torch.load(file, weights_only=True)
+    name = next(name for name in state["state_dict"] if name.startswith("model.network."))
+    state["state_dict"][name].view(-1)[0] = value
+    torch.save(state, tmp_path / "diverged.ckpt")
+    with pytest.raises(Diverged, match=r"diverged\.ckpt is of a training that diverged: the weights .* are not finite"):
+        opened(tmp_path / "diverged.ckpt")
+
+
+def test_any_bit_that_was_turned_is_noticed(file, tmp_path):
+    """torch.load does not look at the sums in the file, and would give other weights."""
+    whole, damaged = file.read_bytes(), tmp_path / "damaged.ckpt"
+    sound = torch.load(file, weights_only=True)
+    for place in random.Random(0).sample(range(len(whole)), 60):
+        damaged.write_bytes(whole[:place] + bytes([whole[place] ^ (1 << place % 8)]) + whole[place + 1 :])
+        try:
+            state = load_checkpoint(damaged).state
+        except UserError as error:
+            assert "\n" not in str(error)
+        else:  # the bit meant nothing: padding
+            assert all(torch.equal(state["state_dict"][key], weights) for key, weights in sound["state_dict"].items())

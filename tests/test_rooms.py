@@ -8,19 +8,8 @@ PACKAGE = PROJECT / "src/diffusion_lab"
 ROOMS = (  # from the bottom up; each imports from those before it, and within itself
     *("errors", "files", "conf_path", "figures", "hardware", "parts", "conditions"),
     *("process", "data", "spaces", "networks", "denoiser", "classifier", "older_checkpoints", "checkpoints"),
-    *(
-        "sampling",
-        "metrics",
-        "training",
-        "experiments",
-        "tasks",
-        "reports",
-        "commands",
-        "benchmarks",
-        "api",
-        "torture",
-        "programs",
-    ),
+    *("sampling", "metrics", "training", "experiments", "tasks", "reports", "commands", "benchmarks", "api"),
+    *("torture", "programs"),
     "__main__",
 )
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from diffusion_lab import older_checkpoints
 from diffusion_lab.conf_path import CONF
 from diffusion_lab.denoiser import NoisyModel
-from diffusion_lab.errors import UserError, user_error_in
+from diffusion_lab.errors import Diverged, UserError, user_error_in
 from diffusion_lab.parts import build
 
 # The groups of conf/ from which a file may name parts; what these are called with is checked like any user's config.
@@ -59,6 +59,7 @@ class Checkpoint:
 
         Raises:
             UserError: it is something else, or the weights do not fit the network that the config names.
+            Diverged: the weights are not finite.
         """
         misfit = UserError(f"checkpoint={self.path}: the weights do not fit the network that its config names")
         with _files_fault(self.path), _no_larger_than(self.weights, misfit):
@@ -70,6 +71,9 @@ class Checkpoint:
             model.load_state_dict(self.weights)
         except RuntimeError as error:
             raise misfit from error
+        broken = next((name for name, weights in model.named_parameters() if not weights.isfinite().all()), None)
+        if broken:
+            raise Diverged(f"checkpoint={self.path} is of a training that diverged: the weights {broken} are not finite")
         return model.to(memory_format=torch.channels_last).eval()
 
 

@@ -119,11 +119,18 @@ class NetworkDenoiser(Denoiser):
         self.target = target
         self.level = level
 
-    def output(self, noisy: Tensor, time: Tensor, label: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-        """The network's output for the target (B, C, H, W), as precise as `noisy`, and the variance's fraction or None."""
+    def output(
+        self, noisy: Tensor, time: Tensor, label: Tensor | None = None, augmented: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """The network's output for the target (B, C, H, W), as precise as `noisy`, and the variance's fraction or None.
+
+        augmented (B, numbers) tells it what was done to the images, see `diffusion_lab.training.augmentation`.
+        """
         signal_rate, noise_rate = self.rates(time)
         level = self.level(time, signal_rate.flatten(), noise_rate.flatten())
-        output = self.network(self.target.input_scale(signal_rate, noise_rate) * noisy, level, label).to(noisy.dtype)
+        shown = {} if augmented is None else {"augmented": augmented}  # which few networks can be told
+        output = self.network(self.target.input_scale(signal_rate, noise_rate) * noisy, level, label, **shown)
+        output = output.to(noisy.dtype)
         if output.shape[1] == noisy.shape[1]:
             return output, None
         output, fraction = output.chunk(2, dim=1)
@@ -174,18 +181,23 @@ class ScaledDenoiser(NetworkDenoiser):
         return found
 
     def output(
-        self, noisy: Tensor, time: Tensor, label: Tensor | None = None, scale: Tensor | None = None
+        self,
+        noisy: Tensor,
+        time: Tensor,
+        label: Tensor | None = None,
+        augmented: Tensor | None = None,
+        scale: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
         """As of any NetworkDenoiser; with a scale of guidance (B,), by default 1."""
         added = self.embedding(torch.ones_like(time) if scale is None else scale)
         hook = self._classes.register_forward_hook(lambda module, arguments, vectors: vectors + added)
         try:
-            return super().output(noisy, time, label)
+            return super().output(noisy, time, label, augmented)
         finally:
             hook.remove()
 
     def forward(self, noisy: Tensor, time: Tensor, label: Tensor | None = None, scale: Tensor | None = None) -> Prediction:
-        output, fraction = self.output(noisy, time, label, scale)
+        output, fraction = self.output(noisy, time, label, scale=scale)
         return Prediction(*self.target.solve(output, noisy, *self.rates(time)), fraction)
 
 

@@ -2,6 +2,8 @@
 
 import errno
 
+from omegaconf.errors import GrammarParseError, InterpolationResolutionError, MissingMandatoryValue
+
 # What only a user can mend about files: room, rights, a file where a folder should be.
 MENDABLE = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS),
@@ -21,11 +23,16 @@ class StoppedEarly(Exception):
     """A sweep's `early_terminate` has stopped this training; the message says when and why."""
 
 
+UNRESOLVED = (GrammarParseError, InterpolationResolutionError, MissingMandatoryValue)  # `${...}` of nothing, and `???`
+
+
 def user_error_in(error: BaseException | None) -> UserError | None:
     """The UserError that `error` is or was caused by (Hydra wraps what a `_target_` raises), if any. A full disk, a
-    forbidden or misplaced file is one too."""
+    forbidden or misplaced file, and a setting that refers to nothing are one too."""
     while error is not None and not isinstance(error, UserError):
         if isinstance(error, OSError) and error.errno in MENDABLE:
             return UserError(f"{error.filename or 'a file'}: {error.strerror}")
+        if isinstance(error, UNRESOLVED):
+            return UserError(f"{error.full_key or 'a setting'} cannot be resolved: {str(error).splitlines()[0]}")
         error = error.__cause__ or (error.__context__ if isinstance(error.__context__, OSError) else None)
     return error

@@ -1,6 +1,8 @@
 """Files written so that a kill, a full disk or a reader beside finds the old file or the new one, never a part."""
 
 import contextlib
+import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,9 @@ def replacing(file: Path) -> Iterator[Path]:
         with scratch.open("rb") as written:
             os.fsync(written.fileno())
         scratch.replace(file)
+    except OSError as error:
+        error.filename = error.filename or str(file)  # a full disk is said of no file
+        raise
     finally:
         scratch.unlink(missing_ok=True)
 
@@ -25,6 +30,20 @@ def remove_scratch(folder: Path) -> None:
     for scratch in folder.glob(".*.[0-9]*"):
         if scratch.suffix[1:].isdigit():
             scratch.unlink(missing_ok=True)
+
+
+def write_json(file: Path, content: dict) -> None:
+    """Replace `file` by `content` as JSON, with null for what JSON has no number for."""
+    write_text(file, json.dumps(_valid(content), indent=2, allow_nan=False) + "\n")
+
+
+def _valid(node):
+    """`node` with None for infinity and what is not a number."""
+    if isinstance(node, dict):
+        return {key: _valid(value) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_valid(value) for value in node]
+    return None if isinstance(node, float) and not math.isfinite(node) else node
 
 
 def write_text(file: Path, text: str) -> None:

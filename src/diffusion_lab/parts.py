@@ -48,6 +48,8 @@ def _check(node: Any, where: str, more: dict) -> None:
         return
     for key, child in node.items():
         _check(child, f"{where}.{key}", {})
+    if not isinstance(node.get("_partial_", False), bool):
+        raise UserError(f"{where}._partial_={node['_partial_']} must be true or false")
     if "_target_" in node:
         given = {key: value for key, value in node.items() if not _is_hydras(key)}
         _check_call(_target(node["_target_"], where), given, where, more, node.get("_partial_", False))

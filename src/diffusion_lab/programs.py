@@ -11,8 +11,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from diffusion_lab.commands.composition import check_choices, prepare_hydra
-from diffusion_lab.commands.console import exit_on_user_error
+from diffusion_lab.commands.composition import check_choices, prepare_hydra, say_user_errors_in_a_line
+from diffusion_lab.commands.console import exit_on_user_error, print_all_letters
 from diffusion_lab.commands.stopping import stoppable
 from diffusion_lab.conf_path import CONF
 
@@ -28,9 +28,9 @@ def program(name: str, stopped: str = "nothing was kept") -> Callable:
 
     def wrap(work: Callable[[DictConfig], float | None]) -> Callable[[], None]:
         def main() -> None:
-            for stream in (sys.stdout, sys.stderr):  # a terminal of few letters is no reason to fail
-                stream.reconfigure(errors="backslashreplace")
+            print_all_letters()
             prepare_hydra()
+            say_user_errors_in_a_line()
             exit_on_user_error(check_choices, [word for word in sys.argv[1:] if "=" in word and not word.startswith("-")])
             with stoppable(stopped):
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(work)()
@@ -90,27 +90,49 @@ def benchmark(cfg: DictConfig) -> None:
     work(cfg, _folder())
 
 
-def report() -> None:
+def plain_program(stopped: str) -> Callable:
+    """A decorator: the function is run with the words of the command line.
+
+    Args:
+        stopped: what to say when ctrl-C or SIGTERM has ended it.
+    """
+
+    def wrap(work: Callable[[list[str]], None]) -> Callable[[], None]:
+        def main() -> None:
+            print_all_letters()
+            with stoppable(stopped):
+                work(sys.argv[1:])
+
+        return main
+
+    return wrap
+
+
+@plain_program("type the same command again")
+def report(words: list[str]) -> None:
     from diffusion_lab.commands.report import main
 
-    main(sys.argv[1:])
+    main(words)
 
 
-def plot() -> None:
+@plain_program("type the same command again")
+def plot(words: list[str]) -> None:
     from diffusion_lab.commands.plot import main
 
-    main(sys.argv[1:])
+    main(words)
 
 
-def torture() -> None:
-    from diffusion_lab.commands.torture import main
+@plain_program("what was found so far is above")
+def torture(words: list[str]) -> None:
+    from diffusion_lab.torture.command import main
 
-    main(sys.argv[1:])
+    main(words)
 
 
-def sweep() -> None:
+@plain_program(GOES_ON)
+def sweep(words: list[str]) -> None:
     from diffusion_lab.commands.sweep import parsed
 
-    program, arguments = parsed(sys.argv[1:])
+    program, arguments = parsed(words)
     sys.argv = [program, *arguments]
     {"train": train, "evaluate": evaluate}[program]()

@@ -2,6 +2,10 @@
 
 import json
 
+import pytest
+
+from diffusion_lab.benchmarks.run import benchmark
+from tests.conftest import composed
 from tests.typed import one_line_error, type_command
 
 
@@ -19,4 +23,12 @@ def test_a_part_is_measured_printed_and_written(tmp_path):
 def test_a_part_that_is_not_there_gets_one_line(tmp_path):
     message = one_line_error(type_command(tmp_path, "benchmark", "only=[speed]"))
     assert "there is no part speed, but machine, training" in message
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("typed", ["only=5", "rounds=0", "rounds=x", "seconds=-1", "seconds=nan"])
+def test_settings_that_are_none_get_one_line(tmp_path, typed, capsys):
+    with pytest.raises(SystemExit):
+        benchmark(composed("benchmark", typed), str(tmp_path / "here"))
+    assert f"error: {typed.split('=')[0]}=" in capsys.readouterr().err
     assert not any(tmp_path.iterdir())

@@ -3,9 +3,14 @@
 import pytest
 import torch
 
+from diffusion_lab.commands.edit import edit_images
+from diffusion_lab.commands.evaluate import evaluate_checkpoint
+from diffusion_lab.commands.sample import sample_checkpoint
+from diffusion_lab.commands.train import train
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.hardware import choose_precision, pick_device
-from tests.conftest import TINY, needs_gpu
+from tests.commands.test_edit import written_checkpoint
+from tests.conftest import TINY, composed, needs_gpu
 from tests.typed import type_command
 
 
@@ -46,3 +51,22 @@ def test_two_processes_train_one_run(tmp_path):
     assert results["steps"] < 2 * 5  # each takes half of the five batches an epoch
     assert results["train_seconds"] > 0
     assert len(list(tmp_path.glob("run/wandb/offline-run-*"))) >= 1
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("script", ["train", "sample", "edit", "evaluate"])
+def test_a_gpu_that_is_not_there_is_one_line(script, tmp_path, capsys):
+    accelerator = "trainer.accelerator=gpu" if script == "train" else "accelerator=gpu"
+    act = {"train": train, "sample": sample_checkpoint, "edit": edit_images, "evaluate": evaluate_checkpoint}[script]
+    more = [] if script == "train" else [f"checkpoint={written_checkpoint(tmp_path / 'x.ckpt')}"]
+    more += ["edit=noise"] if script == "edit" else []
+    multirun = {"is_multirun": False} if script in ("train", "evaluate") else {}
+    with pytest.raises(SystemExit):
+        act(
+            composed(script, *more, *(TINY if script == "train" else ()), accelerator),
+            str(tmp_path / "outputs/run"),
+            **multirun,
+        )
+    said = [line for line in capsys.readouterr().err.splitlines() if line]
+    assert said == ["error: accelerator=gpu: PyTorch sees no GPU here; take cpu or auto"]
+    assert not (tmp_path / "outputs").exists()

@@ -2,6 +2,7 @@
 it looks."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from diffusion_lab.experiments.runs import Run
 from diffusion_lab.parts import build
 from tests.conftest import PROJECT, composed
 from tests.networks.test_unet import waken
+from tests.typed import type_command
 
 STEPS = 4
 EDITS = {  # network calls for each image
@@ -134,6 +136,9 @@ def test_an_image_is_edited_alike_in_any_batch(edit):
 
 MISTAKES = {
     "image=/none": "is not a file or folder",
+    "image=[]": "image=[] must be a file or a folder, or a list of them",
+    "image=[5]": "must be a file or a folder",
+    "image=PIPE": "is not a file or folder",
     "image=EMPTY": "holds no images",
     "image=TEXT": "cannot be read as an image",
     "label=10": "label=10 is not a class",
@@ -159,7 +164,13 @@ MISTAKES = {
 def test_a_mistake_is_one_line_and_leaves_nothing(overrides, checkpoint, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.png").write_text("no image")
-    names = {"EMPTY": tmp_path / "empty", "TEXT": tmp_path / "text.png", "CHECKPOINT": checkpoint}
+    os.mkfifo(tmp_path / "pipe.jpg")  # whoever opens it waits for good
+    names = {
+        "PIPE": tmp_path / "pipe.jpg",
+        "EMPTY": tmp_path / "empty",
+        "TEXT": tmp_path / "text.png",
+        "CHECKPOINT": checkpoint,
+    }
     given = overrides
     for word, path in names.items():
         given = given.replace(word, str(path))
@@ -204,3 +215,29 @@ def test_guidance_wants_labels_everywhere(script, tmp_path):
         with_choices(load_checkpoint(checkpoint).config, cfg)
     with pytest.raises(UserError, match=r"guidance.scale=3.0 needs labels"):
         training_config(composed("train", "network.num_classes=0", "guidance=classifier_free"), Run(tmp_path))
+
+
+def test_several_edits_at_once_leave_a_folder_each(checkpoint, tmp_path):
+    arguments = ("-m", f"checkpoint={checkpoint}", "edit=noise,denoise_blur", "count=1")
+    result = type_command(tmp_path, "edit", *arguments)
+    assert result.returncode == 0, result.stderr
+    strips = [file.parent.name for file in tmp_path.rglob("strip.png")]
+    assert sorted(strips) == ["0_noise", "1_denoise_blur"]
+
+
+def test_figures_of_an_edit_are_json_for_everyone(edit):
+    """An image that comes back as it went in has infinite PSNR."""
+    text = (edit("denoise_once") / "edit.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)
+
+
+def test_an_edit_by_a_network_that_diverged_writes_no_black_images(tmp_path, capsys):
+    """Of one network call, which no sampler watches over."""
+    file = written_checkpoint(tmp_path / "diverged.ckpt")
+    state = torch.load(file, weights_only=True)
+    state["state_dict"]["model.network.out.weight"].fill_(1e38)
+    torch.save(state, file)
+    with pytest.raises(SystemExit):
+        edit_images(composed("edit", "edit=denoise_once", f"checkpoint={file}", "count=2"), str(tmp_path / "edited"))
+    assert "edit made numbers that are not finite (one call, t = 0.2, on Cosine)" in capsys.readouterr().err
+    assert not list((tmp_path / "edited").glob("*.png"))

@@ -12,10 +12,12 @@ from PIL import Image
 
 from diffusion_lab.checkpoints import load_checkpoint
 from diffusion_lab.commands.evaluate import evaluate_checkpoint
+from diffusion_lab.commands.plan import job_of
 from diffusion_lab.commands.sample import sample_checkpoint
 from diffusion_lab.commands.train import train
 from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.experiments.runs import Run
+from diffusion_lab.reports.report import report
 from diffusion_lab.training.callbacks import EpochLine
 from tests.conftest import TINY, composed
 
@@ -258,3 +260,78 @@ def test_a_training_starts_from_weights_and_learns_from_a_teacher(run_of, finish
         run_of(*options, *taught, "network.widths=[16,24]", folder="other")
     changed = run_of(*options, *taught, folder="taught").results()["config_hash"]
     assert changed != before
+
+
+def pictures(folder: Path, seed: int = 0) -> tuple[str, ...]:
+    """Sixty images of noise in `folder`, and the overrides that train on them."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(exist_ok=True)
+    for i in range(60):
+        Image.fromarray(rng.integers(0, 255, (28, 28), dtype=np.uint8)).save(folder / f"{i}.png")
+    return ("data=folder", "data.channels=1", "data.image_size=28", f"data.root={folder}", "logger=csv", "epochs=1")
+
+
+def test_other_images_in_the_same_place_are_another_run(run_of, tmp_path):
+    first = run_of(*pictures(tmp_path / "images")).results()
+    assert run_of(*pictures(tmp_path / "images", seed=1)).results()["config_hash"] != first["config_hash"]
+    assert len(list(tmp_path.glob("run~*"))) == 1
+
+
+def test_a_run_that_was_set_aside_is_gone_on_with(run_of, tmp_path, monkeypatch):
+    def stop(self, trainer, module):
+        if trainer.current_epoch == 1:
+            raise RuntimeError("the machine died")
+
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="the machine died"):
+        patched.setattr(EpochLine, "on_train_epoch_end", stop)
+        run_of("logger=csv", "grid.every_n_epochs=9")
+    run_of("logger=csv", "grid.every_n_epochs=9", "epochs=1")
+    begun = []
+    monkeypatch.setattr(EpochLine, "on_train_epoch_end", lambda self, trainer, _: begun.append(trainer.current_epoch))
+    assert run_of("logger=csv", "grid.every_n_epochs=9").results()["epochs"] == 2
+    assert begun == [1]  # not anew
+    assert len(list(tmp_path.glob("run~*"))) == 1
+
+
+@pytest.mark.parametrize("is_multirun", [False, True], ids=["one run", "of a multirun"])
+def test_a_diverged_run_fails_and_never_ranks(tmp_path, is_multirun, capsys):
+    """It ranked first: its images were black, which KID likes better than a beginner's digits."""
+    cfg = composed("train", *TINY, "logger=csv", "optimizer.lr=1e9", "grid.every_n_epochs=9")
+    if is_multirun:
+        assert train(cfg, str(tmp_path / "run"), is_multirun=True) == np.inf
+    else:
+        with pytest.raises(SystemExit):
+            train(cfg, str(tmp_path / "run"), is_multirun=False)
+        assert "error: training diverged: after step " in capsys.readouterr().err
+    run = Run(tmp_path / "run")
+    assert run.results()["status"] == "failed"
+    assert "training diverged" in run.results()["error"]
+    assert not run.resumable
+    assert not report([run], "kid", "test").cells.size
+
+
+@pytest.mark.parametrize("samples", [2, 3])
+def test_too_few_images_for_a_figure_are_refused_before_training(samples, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("diffusion_lab.tasks.fitting.fit", pytest.fail)
+    with pytest.raises(SystemExit):
+        train(composed("train", *TINY, f"metrics.samples={samples}"), str(tmp_path / "run"), is_multirun=False)
+    assert f"error: metrics.samples={samples} is too few for kid: at least 4" in capsys.readouterr().err
+
+
+def test_a_job_that_fails_stays_in_its_place_and_goes_on_later(run_of, tmp_path, monkeypatch):
+    """A failure was written under another hash than the run's: its checkpoints were set aside at each failure."""
+
+    def crash(self, trainer, module):
+        if trainer.current_epoch == 1:
+            raise RuntimeError("the machine died")
+
+    cfg = composed("train", *TINY, "logger=csv", "grid.every_n_epochs=9")
+    with monkeypatch.context() as patched:
+        patched.setattr(EpochLine, "on_train_epoch_end", crash)
+        assert train(cfg, str(tmp_path / "run"), is_multirun=True) == np.inf
+    run = Run(tmp_path / "run")
+    assert run.results()["status"] == "failed"
+    assert load_checkpoint(run.last_checkpoint).state["epoch"] == 0
+    assert job_of({}, run, composed("train", *TINY, "logger=csv", "grid.every_n_epochs=9")).state == "failed before"
+    assert run_of("logger=csv", "grid.every_n_epochs=9").results()["epochs"] == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]

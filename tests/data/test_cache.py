@@ -1,5 +1,9 @@
 """Decoding: crop, resize, cache hits, broken files."""
 
+import errno
+import os
+import random
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +15,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 from diffusion_lab.data.cache import decode
 from diffusion_lab.data.sources import Source, folder, mnist_5k
-from diffusion_lab.errors import UserError
+from diffusion_lab.errors import UserError, user_error_in
 
 
 @pytest.fixture
@@ -105,10 +109,98 @@ def test_the_first_held_out_images_are_like_all_also_where_files_are_sorted_by_c
     labels = np.repeat(np.arange(20), 30)
     items = [(Image.fromarray(np.full((4, 4, 3), label, dtype=np.uint8)), int(label)) for label in labels]
     order = np.arange(600)
-    source = Source(items, str, [str(label) for label in range(20)], order[::2], order[1::2], "sorted")
-    decoded = decode(source, "sorted", 4, 3, str(tmp_path))
-    first = decoded.labels[decoded.held_out[:64]]
-    assert len(set(first)) > 15
-    assert sorted(decoded.held_out) == list(range(1, 600, 2))
-    again = decode(source, "sorted", 4, 3, str(tmp_path))
-    assert (again.held_out == decoded.held_out).all()
+    for held_out in (order[1::2], order[:0:-2]):  # in rising and in falling order
+        source = Source(items, str, [str(label) for label in range(20)], order[::2], held_out, "sorted")
+        decoded = decode(source, "sorted", 4, 3, str(tmp_path))
+        first = decoded.labels[decoded.held_out[:64]]
+        assert len(set(first)) > 15
+        assert sorted(decoded.held_out) == list(range(1, 600, 2))
+        again = decode(source, "sorted", 4, 3, str(tmp_path))
+        assert (again.held_out == decoded.held_out).all()
+
+
+def spoil(file: Path, how: str, seed: int) -> None:
+    content = bytearray(file.read_bytes())
+    rng = random.Random(seed)
+    if how == "emptied":
+        content.clear()
+    elif how == "cut":
+        del content[rng.randrange(len(content)) :]
+    elif how == "a bit turned":
+        content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+    elif how == "in the header":  # of NumPy's format, or of the zip
+        content[rng.randrange(128)] ^= 1 << rng.randrange(8)
+    elif how == "text":
+        content[:] = b"this is something else"
+    file.unlink()
+    if how == "a folder":
+        file.mkdir()
+    elif how != "removed":
+        file.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", ["images.npy", "beside.npz"])
+def test_damage_is_noticed_and_mended(photos, tmp_path, name, caplog):
+    """Bits turned anywhere too: figures of other pixels or labels would be wrong without a word."""
+    first = decoded(photos, tmp_path)
+    folder = tmp_path / "cache" / first.key
+    images, labels = np.array(first.images), np.array(first.labels)
+    hows = ["emptied", "removed", "text", "a folder", *["cut"] * 6, *["a bit turned"] * 12, *["in the header"] * 12]
+    noticed = 0
+    for seed, how in enumerate(hows):
+        spoil(folder / name, how, seed)
+        caplog.clear()
+        again = decoded(photos, tmp_path)
+        assert (again.images == images).all(), how
+        assert (again.labels == labels).all(), how
+        noticed += f"{folder} is damaged: its images are decoded again" in caplog.text
+    assert noticed > len(hows) * 0.6  # some bits of a zip mean nothing, a date among them
+    assert sorted(path.name for path in folder.parent.iterdir()) == [first.key]
+
+
+def test_a_label_that_is_another_is_damage(photos, tmp_path, caplog):
+    folder = tmp_path / "cache" / decoded(photos, tmp_path).key
+    content = (folder / "beside.npz").read_bytes()
+    place = content.index(np.full(6, -1, dtype=np.int64).tobytes())
+    (folder / "beside.npz").write_bytes(content[:place] + b"\x00" * 8 + content[place + 8 :])
+    assert (decoded(photos, tmp_path).labels == -1).all()
+    assert "is damaged" in caplog.text
+
+
+def test_a_cache_that_cannot_be_written_is_one_line_before_the_work(photos, tmp_path, monkeypatch):
+    file = tmp_path / "file"
+    file.touch()
+    source = replace(folder(str(photos)), items=[None] * 6)
+    for place in (file, file / "below"):
+        with pytest.raises(UserError, match=f"{file} is not a folder, and data.cache_dir={place}: set it, or DIFFUSION"):
+            decode(source, "photos", 16, 3, str(place))
+    monkeypatch.setattr(os, "access", lambda place, mode: False)
+    with pytest.raises(UserError, match=r"cannot be written to, and data\.cache_dir="):
+        decode(source, "photos", 16, 3, str(tmp_path / "cache"))
+
+
+def test_a_full_disk_leaves_nothing_half_written(photos, tmp_path, monkeypatch):
+    def full(file, *_, **__) -> None:
+        Path(file).write_bytes(b"half")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.raises(OSError, match="No space") as caught:
+        decoded(photos, tmp_path)
+    assert user_error_in(caught.value)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_copies_in_both_splits_are_counted_and_said(photos, tmp_path, caplog):
+    for i in range(6):
+        shutil.copyfile(photos / "0.png", photos / f"copy{i}.png")
+    result = decode(folder(str(photos), held_out=0.5), "photos", 16, 3, str(tmp_path / "cache"))
+    copies = {0, *range(6, 12)}  # in the order of names: 0.png to 5.png, then the copies
+    held_out = len(copies & set(result.held_out))
+    assert 0 < held_out < 7
+    assert f"{held_out} of 6 held-out images are also among those to train on, pixel by pixel" in caplog.text
+
+
+def test_other_images_are_not_said_to_be_copies(photos, tmp_path, caplog):
+    decoded(photos, tmp_path)
+    assert caplog.text == ""

@@ -1,5 +1,7 @@
 """Sources: what is in them, how they split, and that images of every mode are read rightly."""
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +104,87 @@ def test_fingerprint_changes_with_a_file(tmp_path):
     assert sources.folder(str(tmp_path)).fingerprint == before
     save(tmp_path / "1.png", Image.new("L", (5, 5), 200))
     assert sources.folder(str(tmp_path)).fingerprint != before
+
+
+@pytest.fixture
+def photos(tmp_path) -> Path:
+    """Twenty images in two folders."""
+    for i in range(20):
+        save(tmp_path / f"photos/{'ab'[i % 2]}/{i:02d}.png", Image.new("L", (4, 4), i))
+    return tmp_path / "photos"
+
+
+def test_loops_of_links_are_followed_once(photos):
+    (photos / "a/again").symlink_to(photos)
+    (photos / "b/once more").symlink_to(photos / "a")
+    (photos / "itself").symlink_to(photos / "itself")
+    assert len(sources.list_images(str(photos))) == 20
+
+
+def test_a_folder_behind_a_link_is_looked_into(photos, tmp_path):
+    (tmp_path / "collection").mkdir()
+    (tmp_path / "collection/photos").symlink_to(photos)
+    assert len(sources.list_images(str(tmp_path / "collection"))) == 20
+
+
+def test_what_is_no_file_is_named_and_does_not_hang(photos):
+    os.mkfifo(photos / "a/pipe.jpg")
+    (photos / "a/gone.jpg").symlink_to(photos / "nowhere.jpg")
+    source = sources.folder(str(photos))
+    said = {}
+    for i in range(len(source.items)):
+        try:
+            source.items[i]
+        except OSError as error:
+            said[Path(source.name_of(i)).name] = str(error)
+    assert said == {"pipe.jpg": "not a regular file", "gone.jpg": "a link that leads nowhere"}
+
+
+def test_names_that_are_no_text_can_be_printed(tmp_path):
+    folder = os.fsencode(tmp_path) + b"/photos/\xff\xfe"
+    os.makedirs(folder)
+    for i in range(3):
+        with open(folder + b"/%d\xe4.png" % i, "wb") as file:
+            Image.new("L", (4, 4), i).save(file, "PNG")
+    save(tmp_path / "photos/b/x.png", Image.new("L", (4, 4)))
+    source = sources.folder(str(tmp_path / "photos"))
+    assert len({np.asarray(source.items[i][0]).item(0) for i in range(4)}) == 3
+    assert source.class_names == ["\\udcff\\udcfe", "b"]
+    for name in (*source.class_names, source.name_of(0), source.name_of(3)):
+        assert name.encode("utf-8").decode() == name
+
+
+def test_pictures_of_other_kinds_are_counted(photos, caplog):
+    for name in ("a.gif", "b.GIF", "c.avif", "d.heic", "e.svg", "notes.txt"):
+        (photos / name).touch()
+    assert len(sources.list_images(str(photos))) == 20
+    assert f"passed over in {photos}: 1 .avif, 2 .gif, 1 .heic, 1 .svg" in caplog.text
+
+
+def test_a_folder_of_other_kinds_alone_says_so(tmp_path):
+    (tmp_path / "a.heic").touch()
+    with pytest.raises(UserError, match=r"holds no images, and 1 \.heic that are not read \(looked for"):
+        sources.list_images(str(tmp_path))
+
+
+def test_a_subfolder_that_cannot_be_opened_is_named(photos, monkeypatch):
+    scandir = os.scandir
+
+    def guarded(path):
+        if Path(path).name == "b":  # root may open anything, so the rights are made up
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    with pytest.raises(UserError, match=rf"{photos}/b cannot be opened: Permission denied"):
+        sources.list_images(str(photos))
+
+
+def test_other_images_in_the_same_place_have_another_fingerprint(photos):
+    """Of the same name, size and number: touched is enough."""
+    before = sources.folder(str(photos)).fingerprint
+    os.utime(photos / "a/00.png", ns=(1, 1))
+    assert sources.folder(str(photos)).fingerprint != before
 
 
 ORANGE = (250, 128, 10)

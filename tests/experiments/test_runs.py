@@ -1,9 +1,12 @@
+import json
+import random
 import subprocess
 import sys
 
 import pytest
 from filelock import Timeout
 
+from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.runs import Run, config_hash, run_name
 
 CONFIG = {"name": "a", "epochs": 2, "logger": {"mode": "offline"}, "data": {"root": None, "cache_dir": "x"}}
@@ -64,3 +67,121 @@ def test_curves_and_epochs_are_read_back(tmp_path):
     )
     assert run.epochs_done() == 2
     assert [row["val/image_loss"] for row in run.curves() if "val/image_loss" in row] == [0.3, 0.2]
+
+
+OTHER = {**CONFIG, "epochs": 9}
+
+
+def set_aside(tmp_path, finished: bool) -> Run:
+    """The place of a run of CONFIG that is interrupted or finished, and in whose place OTHER is now."""
+    run = Run(tmp_path / "run")
+    run.begin(CONFIG)
+    run.checkpoints.mkdir()
+    run.last_checkpoint.write_text("of CONFIG")
+    if finished:
+        run.finish({"kid": 1.0, "config_hash": config_hash(CONFIG)})
+    run.begin(OTHER)
+    assert not run.last_checkpoint.exists()
+    return run
+
+
+@pytest.mark.parametrize("finished", [False, True], ids=["interrupted", "finished"])
+@pytest.mark.parametrize("place", ["taken", "removed", "removed, and an empty folder made by Hydra"])
+def test_what_was_set_aside_is_found_again(tmp_path, finished, place):
+    run = set_aside(tmp_path, finished)
+    if place != "taken":
+        run.folder.rename(tmp_path / "elsewhere")
+    if place.endswith("Hydra"):
+        run.folder.mkdir()
+    assert run.of(CONFIG).finished_as(CONFIG) == finished
+    run.begin(CONFIG)
+    assert run.last_checkpoint.read_text() == "of CONFIG"
+    assert run.finished_as(CONFIG) == finished
+    assert not (tmp_path / f"run~{config_hash(CONFIG)}").exists()
+    assert Run(tmp_path / f"run~{config_hash(OTHER)}").config() == (OTHER if place == "taken" else {})
+
+
+def spoiled(content: bytes, count: int):
+    """`content` cut anywhere, and with a bit turned here and there."""
+    for end in range(0, len(content), max(1, len(content) // count)):
+        yield content[:end]
+    for place in random.Random(0).sample(range(len(content)), min(count, len(content))):
+        yield content[:place] + bytes([content[place] ^ (1 << place % 8)]) + content[place + 1 :]
+
+
+def test_a_damaged_config_is_never_another_experiments(tmp_path):
+    """Cut off between two lines it is sound YAML: an interrupted run would be set aside as another configuration's."""
+    run = Run(tmp_path / "run")
+    run.begin(CONFIG)
+    whole = run.config_file.read_bytes()
+    for content in spoiled(whole, 20):
+        run.config_file.write_bytes(content)
+        found = run.config()
+        assert found in ({}, CONFIG) or content.startswith(b"# what") is False
+        if not found:
+            assert run.damage().keys() == {run.config_file}
+            run.begin(CONFIG)  # goes on in its place, and the file is made again
+            assert run.config_file.read_bytes() == whole
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+def test_damaged_results_and_curves_are_a_line_that_names_the_file(tmp_path):
+    run = Run(tmp_path / "run")
+    run.begin(CONFIG)
+    figures = {"kid": {"label": "KID", "digits": 4}}
+    run.finish({"kid": 0.1, "config_hash": config_hash(CONFIG), "figures": figures, "choices": {"loss": "mae"}})
+    run.metrics_file.write_text("step,train/loss_step,val/image_loss,train_seconds\n19,0.5,,\n39,,0.3,2\n")
+    assert run.damage() == {}
+    for file in (run.results_file, run.metrics_file):
+        whole = file.read_bytes()
+        for content in (b"", b"\x00\xff", b"this is something else", b"[1]", *spoiled(whole, 20)):
+            file.write_bytes(content)
+            assert all("\n" not in said and said.startswith(f"{file} is damaged: ") for said in run.damage().values())
+            assert run.finished_as(CONFIG) in (False, True)
+            assert run.epochs_done() in (0, 1)
+        file.write_bytes(whole[:-7])
+        assert file == run.metrics_file or run.damage()  # where a kill can cut off a last line
+        file.unlink()
+        file.mkdir()
+        assert not (file == run.results_file and run.finished())
+        file.rmdir()
+        file.write_bytes(whole)
+
+
+@pytest.mark.parametrize("text", ["step\nx\n", "a,b\n1,2\n", "step,a\ninf,1\n", "step,a\n1,2,3\n", "step\n\x00\n"])
+def test_curves_that_are_none_say_what_to_do(tmp_path, text):
+    run = Run(tmp_path)
+    run.metrics_file.write_text(text)
+    with pytest.raises(UserError, match=r"metrics\.csv is damaged: mend it, or delete it"):
+        run.curves()
+    assert run.sound_curves() == []
+
+
+def test_what_never_began_leaves_nothing_but_the_folder_that_one_is_in(tmp_path, monkeypatch):
+    (tmp_path / "here/outputs/name/run").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "here")
+    Run(tmp_path / "here/outputs/name/run").remove_if_empty()
+    assert list((tmp_path / "here").iterdir()) == []
+    (tmp_path / "here/outputs/name").mkdir(parents=True)
+    Run(tmp_path / "here/outputs/name/never made").remove_if_empty()
+    assert list((tmp_path / "here").iterdir()) == []
+    (tmp_path / "here/run").mkdir()
+    Run(tmp_path / "here/run").remove_if_empty()
+    assert list(tmp_path.iterdir()) == [tmp_path / "here"]  # that is not ours to remove
+    assert list((tmp_path / "here").iterdir()) == []
+
+
+def test_results_are_json_for_everyone(tmp_path):
+    run = Run(tmp_path)
+    run.finish({"kid": float("nan"), "accuracy_by_time": {"0.5": float("inf")}})
+    assert json.loads(run.results_file.read_text(), parse_constant=pytest.fail)["kid"] is None
+
+
+def test_what_a_killed_process_was_writing_goes(tmp_path):
+    run = Run(tmp_path / "run")
+    run.begin(CONFIG)
+    run.checkpoints.mkdir()
+    (run.checkpoints / ".last.ckpt.123").touch()
+    (run.folder / ".results.json.123").touch()
+    run.begin(CONFIG)
+    assert [path.name for path in run.folder.rglob(".*")] == []

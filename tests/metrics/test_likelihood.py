@@ -51,15 +51,16 @@ def test_fewer_steps_and_a_worse_model_cost_more():
     assert coarse > ENTROPY + 0.1
     wide = exact_denoiser(LogSnrLinear(5.0, -10.0), std=2 * STD)
     divergence = (math.log(2) + (1 / 4 - 1) / 2) / math.log(2)
-    found = bits_per_dimension(wide, pixels, None, index, steps=1000, calls=20, decoder="noise").mean().item()
-    assert found == pytest.approx(ENTROPY + divergence, abs=0.02)
+    found = bits_per_dimension(wide, pixels, None, index, steps=4000, calls=80, decoder="noise").mean().item()
+    assert found == pytest.approx(ENTROPY + divergence, abs=0.05)  # of other noise it deviates by 0.012
 
 
 def test_a_model_that_does_not_know_of_grey_levels_pays_for_telling_finer_ones():
     """A schedule that begins far below one grey level: the channel's capacity, log2(1 + SNR) / 2, is paid in full."""
     pixels = gaussian_pixels(1000)
-    bits = bits_per_dimension(exact_denoiser(LogSnrLinear(13.0, -10.0)), pixels, None, torch.arange(1000), calls=20)
-    assert bits.mean().item() == pytest.approx(math.log2(1 + math.exp(13)) / 2, abs=0.1)
+    exact = exact_denoiser(LogSnrLinear(13.0, -10.0))
+    bits = bits_per_dimension(exact, pixels, None, torch.arange(1000), steps=4000, calls=80)
+    assert bits.mean().item() == pytest.approx(math.log2(1 + math.exp(13)) / 2, abs=0.1)  # 1,000 steps cost 0.1 themselves
 
 
 def test_the_large_variance_costs_more_than_the_small_one_and_as_much_over_many_steps():

@@ -1,11 +1,11 @@
 import torch
-from pytest import approx, raises
+from pytest import approx, mark, raises
 
-from diffusion_lab.errors import UserError
+from diffusion_lab.errors import Diverged, UserError
 from diffusion_lab.figures import Figure
 from diffusion_lab.metrics.errors import measure_errors
-from diffusion_lab.metrics.quality import fid, measure_fid
-from diffusion_lab.metrics.scoring import figures_of, measure, measures
+from diffusion_lab.metrics.quality import fid, measure_fid, measure_kid, measure_kid_per_batch
+from diffusion_lab.metrics.scoring import check_counts, figures_of, measure, measures
 from diffusion_lab.process.schedules import Cosine
 from diffusion_lab.sampling.constraints import UpTo
 from diffusion_lab.sampling.draw import draw
@@ -69,3 +69,23 @@ def test_labels_are_those_of_the_held_out_images_in_turn():
 def test_a_metric_that_says_no_figure_is_named():
     with raises(UserError, match=r"metrics.figures.mine says no figure"):
         figures_of({"mine": lambda scoring: {}})
+
+
+@mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_figures_that_are_not_finite_are_none(value):
+    metric = measures(CONTRAST)(lambda scoring: {"contrast": value})
+    with raises(Diverged, match=f"contrast is {value}"):
+        measure(scoring_of(denoiser(), pixels()), {"mine": metric})
+
+
+@mark.parametrize(("metric", "fewest"), [(measure_kid, 4), (measure_kid_per_batch, 2), (measure_fid, 2)])
+def test_too_few_images_are_refused_and_as_many_as_are_asked_for_are_enough(metric, fewest, tmp_path):
+    for samples, held_out, message in (
+        (fewest - 1, 50, f"metrics.samples={fewest - 1} is too few for mine: at least {fewest}"),
+        (50, fewest - 1, f"{fewest - 1} held-out images are too few for mine, which needs {fewest}"),
+    ):
+        with raises(UserError, match=message):
+            check_counts({"mine": metric}, samples, held_out)
+    check_counts({"mine": metric}, fewest, fewest)
+    scoring = scoring_of(denoiser(), pixels(fewest), samples=fewest, cache_dir=tmp_path)
+    assert all(isinstance(value, dict | str | int | float) for value in measure(scoring, {"mine": metric}).values())

@@ -13,13 +13,23 @@ from diffusion_lab.networks.adm_unet import ADMUNet
 from diffusion_lab.networks.diffusers_unet import DiffusersUNet
 from diffusion_lab.networks.dit import DiT
 from diffusion_lab.networks.reference_unet import ReferenceUNet
+from diffusion_lab.networks.score_unet import ScoreUNet
 from diffusion_lab.networks.unet import UNet
 from diffusion_lab.networks.uvit import UViT
 from tests.conftest import PROJECT, composed
 from tests.networks.test_unet import waken
 
 FILES = sorted(path.stem for path in (PROJECT / "conf" / "network").glob("*.yaml"))
-MILLIONS = {"adm_unet": 57, "ddpm_unet": 36, "diffusers": 36, "dit": 5.5, "dit_b": 130, "dit_s": 32}
+MILLIONS = {
+    "adm_unet": 57,
+    "ddpm_unet": 36,
+    "ddpmpp": 56,
+    "ncsnpp": 56,
+    "diffusers": 36,
+    "dit": 5.5,
+    "dit_b": 130,
+    "dit_s": 32,
+}
 LABELLED = {
     "unet": partial(UNet, widths=(8, 8)),
     "ddpm_unet": partial(ADMUNet, width=8, multipliers=(1, 2), blocks=1, attention=(8,)),
@@ -32,6 +42,18 @@ LABELLED = {
         head_channels=8,
         scale_shift=True,
         residual_resampling=True,
+    ),
+    "ddpmpp": partial(ScoreUNet, width=8, multipliers=(1, 2), blocks=1, attention=(8,), augmented=0),
+    "ncsnpp": partial(
+        ScoreUNet,
+        width=8,
+        multipliers=(1, 1, 2),
+        blocks=1,
+        attention=(8,),
+        augmented=0,
+        taps=(1, 3, 3, 1),
+        pyramid=True,
+        fourier=True,
     ),
     "dit": partial(DiT, patch=4, width=16, depth=2, heads=2),
     "uvit": partial(UViT, patch=4, width=16, depth=2, heads=2),

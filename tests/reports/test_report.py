@@ -1,7 +1,9 @@
 """What a report says of runs with known figures."""
 
+import json
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,7 +14,7 @@ from scipy import stats
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.figures import KID
 from diffusion_lab.reports import published
-from diffusion_lab.reports.collect import collect
+from diffusion_lab.reports.collect import collect, find_runs
 from diffusion_lab.reports.figures import against
 from diffusion_lab.reports.ranking import rankings
 from diffusion_lab.reports.render import html, latex, markdown, write_report
@@ -256,3 +258,36 @@ def test_samples_are_rows_of_one_seed_that_all_cells_have(tmp_path):
     rows = [axis.images[0].get_array() for axis in by_title["Samples, from the same noise"].picture.axes]
     assert [row.shape[:2] for row in rows] == [(68, 200)] * 2  # three images of a row of the 3 x 3 grid
     assert [row[0, 0, 0] for row in rows] == [50, 50]  # both of seed 1
+
+
+def damaged_runs(folder: Path) -> list[Run]:
+    """Six runs, in three of which a file is no longer what was written, and one whose picture is."""
+    runs = [made_run(folder, 0.1 + seed / 100, seed=seed) for seed in range(6)]
+    runs[0].results_file.write_text(runs[0].results_file.read_text()[:100])
+    runs[1].config_file.write_text(runs[1].config_file.read_text()[:-30])
+    runs[2].metrics_file.write_text("step,val/image_loss\nnine,0.5\n")
+    runs[3].samples.mkdir()
+    runs[3].final_grid.write_bytes(b"\x89PNG, or not")
+    return runs
+
+
+def test_a_bad_file_does_not_end_the_report_on_the_others(tmp_path):
+    runs = damaged_runs(tmp_path)
+    found = report(runs, "kid", "test")
+    write_report(found, tmp_path)
+    text = markdown(found)
+    for file in (runs[0].results_file, runs[1].config_file):
+        assert f"{file} is damaged: run the same command again, and it is made again" in text
+    assert f"{runs[2].metrics_file} is damaged: mend it, or delete it and do without its curves" in text
+    assert "6 runs: 4 finished, 2 damaged." in text
+    assert len(found.cells) == 1
+    assert found.cells["kid"].item() == pytest.approx(0.135)  # of the four others
+
+
+@pytest.mark.parametrize("change", [{"figures": 3}, {"figures": {"kid": 1}}, {"figures": {"kid": {}}}, {"choices": 5},
+                                    {"config_hash": None}, {"status": 5}, {"kid": "x"}, {"seed": []}])  # fmt: skip
+def test_odd_results_do_not_end_the_report(tmp_path, change):
+    made_run(tmp_path, 0.1)
+    odd = made_run(tmp_path, 0.2, seed=1)
+    odd.results_file.write_text(json.dumps({**json.loads(odd.results_file.read_text()), **change}))
+    assert len(report(find_runs(tmp_path), "kid", "test").cells) == 1

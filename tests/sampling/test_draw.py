@@ -4,7 +4,7 @@ from functools import partial
 import pytest
 import torch
 
-from diffusion_lab.errors import UserError
+from diffusion_lab.errors import Diverged, UserError
 from diffusion_lab.networks.unet import UNet
 from diffusion_lab.process.discrete import Discrete, linear
 from diffusion_lab.process.schedules import Cosine, Flow, LinearClipped, Sigmoid
@@ -74,5 +74,5 @@ def test_a_network_that_diverged_is_named_by_its_first_broken_call():
             self.calls += 1
             return noisy * (float("nan") if self.calls == 3 else 1.0)
 
-    with pytest.raises(UserError, match=r"sampler ddim .* schedule Cosine, from its network call 3 of 8"):
+    with pytest.raises(Diverged, match=r"sampler ddim .* schedule Cosine, from its network call 3 of 8"):
         Finite(partial(ddim, steps=8))(ideal_denoiser(Broken(), Cosine()), torch.randn(2, 1, 4, 4))

@@ -30,18 +30,17 @@ def words(group: str) -> list[str]:
     return sorted(Path(file).stem for file in (PROJECT / "conf" / group).glob("*.yaml"))
 
 
-def parts(group: str) -> dict:
-    """Every choice of a group, built from the config that a user composes with it."""
-    built = {}
-    for word in words(group):
-        config = OmegaConf.to_container(composed("train", f"{group}={word}"), resolve=True)
-        built[word] = instantiate(config[group])
-    return built
-
-
 @pytest.fixture(scope="module")
 def choices() -> dict[str, dict]:
-    return {group: parts(group) for group in ("schedule", "target", "weighting", "loss", "times", "level")}
+    """Every choice of these groups, built from a config that a user composes with it; one of each group at once."""
+    groups = {group: words(group) for group in ("schedule", "target", "weighting", "loss", "times", "level")}
+    built = {group: {} for group in groups}
+    for i in range(max(map(len, groups.values()))):
+        chosen = {group: found[i % len(found)] for group, found in groups.items()}
+        config = OmegaConf.to_container(composed("train", *(f"{group}={word}" for group, word in chosen.items())))
+        for group, word in chosen.items():
+            built[group].setdefault(word, instantiate(OmegaConf.select(OmegaConf.create(config), group)))
+    return built
 
 
 class TinyNetwork(nn.Module):

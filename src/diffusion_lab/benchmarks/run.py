@@ -1,7 +1,6 @@
 """`benchmark.py`: speeds of this project's parts on this machine, as a table and as benchmark.json."""
 
 import datetime
-import json
 import logging
 import tempfile
 from dataclasses import asdict
@@ -13,8 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from diffusion_lab.commands.console import exit_on_user_error, short
+from diffusion_lab.commands.ranges import check_ranges
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.runs import Run
+from diffusion_lab.files import write_json
 from diffusion_lab.reports.render import wide_console
 
 log = logging.getLogger(__name__)
@@ -29,6 +30,7 @@ def benchmark(cfg: DictConfig, folder: str) -> None:
 
 
 def _benchmark(cfg: DictConfig, folder: Path) -> None:
+    check_ranges(cfg)
     parts = OmegaConf.to_container(cfg.benchmark, resolve=True)
     unknown = set(cfg.only or ()) - set(parts)
     if unknown:
@@ -52,9 +54,8 @@ def _benchmark(cfg: DictConfig, folder: Path) -> None:
 
 
 def _write(folder: Path, machine: dict, figures: list) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     values = {"machine": machine, "figures": [asdict(figure) for figure in figures]}
-    (folder / "benchmark.json").write_text(json.dumps(values, indent=2) + "\n")
+    write_json(folder / "benchmark.json", values)
     with (folder / "benchmark.md").open("w") as file:
         Console(file=file, width=250).print(_table(figures, machine, box.MARKDOWN))
 

@@ -33,6 +33,16 @@ def check(cfg: DictConfig) -> None:
         raise UserError(f"data.root={root} is not a folder")
 
 
+def check_taken(config: dict) -> None:
+    """Raise UserError for what the config of a checkpoint asks for beside its model and nobody could have typed."""
+    for key in ("sampler", "guidance", "metrics", "data", "seed"):
+        if key not in config:
+            raise UserError(f"the checkpoint's config has no {key}: train.py did not write it")
+    cfg = OmegaConf.create({key: config[key] for key in ("sampler", "guidance", "metrics", "data", "seed")})
+    check_ranges(cfg)
+    _check_guidance(cfg)
+
+
 def _check_objective(cfg: DictConfig) -> None:
     """Raise UserError for an objective that nothing measures; metrics of one's own may measure anything."""
     own = {"errors", "bits", "labels", "kid", "fid"}
@@ -118,7 +128,7 @@ def _check_classifier(cfg: DictConfig) -> None:
 
 def check_labels(config: dict) -> None:
     """Raise UserError for guidance without labels to guide by, in the config of a run or of a checkpoint."""
-    scale = config["guidance"]["scale"]
+    scale = config["guidance"].get("scale", 1)
     labels = "checkpoint" in config["guidance"] or config["model"]["conditions"]["count"]
     if scale != 1 and not labels:
         raise UserError(f"guidance.scale={scale} needs labels, and the network is trained without")

@@ -2,19 +2,20 @@
 
 from omegaconf import DictConfig, OmegaConf
 
-from diffusion_lab.commands.checks import check_labels, plain
+from diffusion_lab.commands.checks import check_labels, check_taken, plain
 
 
 def with_choices(trained: dict, cfg: DictConfig) -> dict:
     """The config that a model was trained with, with what was chosen on the command line (what is not null) in its place.
 
     Raises:
-        UserError: guidance was chosen, and there are no labels.
+        UserError: guidance was chosen, and there are no labels; or the model's config asks for what cannot be.
     """
     chosen = plain(OmegaConf.merge({"data": {}}, cfg))
     words = chosen.get("choices", {})
     chosen["choices"] = {group: word for group, word in words.items() if word != "as_trained"}
     config = _merge(trained, {key: chosen[key] for key in chosen if key in trained and key != "model"})
+    check_taken(config)
     check_labels(config)
     return config
 

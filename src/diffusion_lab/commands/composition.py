@@ -1,8 +1,10 @@
 """What Hydra is told before it composes a config."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from hydra import compose, initialize_config_dir
+from hydra._internal import utils
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -11,6 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from diffusion_lab.commands.console import exit_on_user_error
 from diffusion_lab.conf_path import CONF
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.runs import run_name
@@ -27,6 +30,16 @@ def prepare_hydra() -> None:
     ConfigStore.__deepcopy__ = lambda store, memo: store
 
 
+def say_user_errors_in_a_line() -> None:
+    """Let Hydra answer with one line where it fails before our own work begins, as for an output folder that cannot be
+    made: it would print a traceback."""
+    utils.run_and_report = partial(_reported, utils.run_and_report)
+
+
+def _reported(report: Callable, work: Callable):
+    return report(partial(exit_on_user_error, work))
+
+
 def check_choices(overrides: Sequence[str]) -> None:
     """Raise UserError where a choice is no word: Hydra answers `data=5` with a traceback."""
     try:
@@ -40,7 +53,7 @@ def check_choices(overrides: Sequence[str]) -> None:
         values = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
         for value in values:
             words = value if isinstance(value, list) else [value]  # a choice's settings, as a mapping, are merged into it
-            if not all(isinstance(word, str | dict) for word in words):
+            if not words or not all(isinstance(word, str | dict) for word in words):
                 raise UserError(f"{override.input_line} must name one of the choices below conf/{group}")
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -27,6 +28,13 @@ def exit_on_user_error(function: Callable, *arguments):
         sys.exit(1)
 
 
+def print_all_letters() -> None:
+    """Escape what the terminal cannot show: that it knows few letters is no reason to fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
 @contextlib.contextmanager
 def calls_progress(denoiser, total: int | None, doing: str) -> Iterator[None]:
     """A progress bar of the network calls that `denoiser` makes meanwhile, `total` or somewhat fewer, on a terminal.
@@ -44,10 +52,11 @@ def calls_progress(denoiser, total: int | None, doing: str) -> Iterator[None]:
 
 def print_figures(results: dict, title: str) -> None:
     """The figures of results as a small table, with what they depend on beneath."""
-    table = Table(title=title, caption=_dependence(results), title_justify="left", caption_justify="left")
+    title, caption = escape(title), escape(_dependence(results))
+    table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
     figures = declared(results).values()
     for figure in figures:
-        table.add_column(figure.title, justify="right")
+        table.add_column(escape(figure.title), justify="right")
     table.add_row(*(figure.text_in(results) for figure in figures))
     Console().print(table)
 

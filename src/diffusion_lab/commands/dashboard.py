@@ -1,6 +1,5 @@
 """`dashboard.py`: a workspace and a report in the user's W&B project, or their specification where there is no account."""
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -10,6 +9,7 @@ from omegaconf import DictConfig
 from diffusion_lab.commands.console import exit_on_user_error, short
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.runs import Run
+from diffusion_lab.files import write_json
 
 
 def make_dashboard(cfg: DictConfig, folder: str) -> None:
@@ -44,9 +44,8 @@ def _make_dashboard(cfg: DictConfig, run: Run) -> None:
 
 
 def _write(specified: dict, run: Run) -> None:
-    run.folder.mkdir(parents=True, exist_ok=True)
     file = run.folder / "dashboard.json"
-    file.write_text(json.dumps(specified, indent=2) + "\n")
+    write_json(file, specified)
     wandb_command = short(Path(sys.executable).with_name("wandb"))
     print(f"nothing was sent to W&B (no login, or WANDB_MODE=offline); the specification is in {short(file)}")
     print(f"to send it, type {wandb_command} login, or set WANDB_API_KEY, then this again; make sync uploads offline runs")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from diffusion_lab.commands.console import calls_progress, exit_on_user_error, s
 from diffusion_lab.commands.data import decode_source, open_source
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.runs import Run
+from diffusion_lab.files import write_json
 from diffusion_lab.parts import build
 
 if TYPE_CHECKING:
@@ -101,6 +101,10 @@ def edited(edit: Callable, drawing: Drawing, inputs: Inputs, batch_size: int) ->
             images = (inputs.pixels[indices], labels, drawing.seed, indices)
             parts.append(edit(prepare(denoiser, drawing.sampler, *images)))
     columns = {title: torch.cat([part.columns[title] for part in parts]) for title in parts[0].columns}
+    for title, images in columns.items():
+        if not images.isfinite().all():
+            schedule = type(denoiser.schedule).__name__
+            raise UserError(f"edit made numbers that are not finite ({title}, on {schedule}): did the training diverge?")
     pixels = {title: denoiser.space.decode(images).cpu() for title, images in columns.items()}
     figures = {name: torch.cat([part.figures[name] for part in parts]).tolist() for name in parts[0].figures}
     return Result(pixels, figures, calls.count / len(inputs.pixels))
@@ -237,7 +241,7 @@ def _write_figures(cfg: DictConfig, config: dict, run: Run, inputs: Inputs, resu
         "network_calls": result.calls,
         "figures": result.figures,
     }
-    run.folder.joinpath("edit.json").write_text(json.dumps(written, indent=2) + "\n")
+    write_json(run.folder / "edit.json", written)
 
 
 def _what(cfg: DictConfig, config: dict, count: int, calls: float) -> str:

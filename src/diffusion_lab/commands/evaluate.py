@@ -26,7 +26,7 @@ def evaluate_checkpoint(cfg: DictConfig, folder: str, is_multirun: bool) -> floa
     In a multirun a failure is written to results.json and returns infinity, so that the other jobs go on.
     """
     run = Run(Path(folder))
-    results = attempt(run_once, cfg, run, is_multirun)
+    results = attempt(run_once, lambda cfg: evaluation_config(cfg)[0], cfg, run, is_multirun)
     if not is_multirun:
         print_figures(results, str(cfg.checkpoint))
         print(f"run folder   {short(run.folder)}")

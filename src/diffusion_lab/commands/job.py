@@ -21,16 +21,25 @@ from diffusion_lab.figures import declared
 log = logging.getLogger(__name__)
 
 
-def attempt(work: Callable[[DictConfig, Run], dict], cfg: DictConfig, run: Run, is_multirun: bool) -> dict | None:
+def attempt(
+    work: Callable[[DictConfig, Run], dict],
+    resolved: Callable[[DictConfig], dict],
+    cfg: DictConfig,
+    run: Run,
+    is_multirun: bool,
+) -> dict | None:
     """Return `work(cfg, run)`, the job's results. A user's mistake ends the program in one line.
 
     In a multirun the figure of `cfg.objective` is logged, and no failure ends it: the failure is written to results.json
     and None is returned, so that the other jobs go on.
+
+    Args:
+        resolved: the config that `work` gives to a run of `cfg`; it may raise, as `work` does.
     """
     forget_sources()
     if not is_multirun:
         try:
-            return exit_on_user_error(_noting_divergence, work, cfg, run)
+            return exit_on_user_error(_noting_divergence, work, resolved, cfg, run)
         finally:
             run.remove_if_empty()
     try:
@@ -39,7 +48,7 @@ def attempt(work: Callable[[DictConfig, Run], dict], cfg: DictConfig, run: Run, 
         return results
     except StoppedEarly as stop:
         log.info("%s: %s", run.folder.name, stop)
-        run.stop_early(str(stop), plain(cfg))
+        run.stop_early(str(stop), resolved(cfg))
         return None
     except Exception as error:
         mistake = user_error_in(error)
@@ -47,19 +56,27 @@ def attempt(work: Callable[[DictConfig, Run], dict], cfg: DictConfig, run: Run, 
             traceback.print_exc()
         reason = str(mistake or f"{type(error).__name__}: {error}")
         log.error("error: %s", reason)
-        config = plain(cfg)
+        config = _config_of(cfg, resolved)
         run.begin(config)  # sets aside a finished run of another configuration, which a failure must not overwrite
         run.fail(reason, config)
         return None
 
 
-def _noting_divergence(work: Callable[[DictConfig, Run], dict], cfg: DictConfig, run: Run) -> dict:
+def _config_of(cfg: DictConfig, resolved: Callable[[DictConfig], dict]) -> dict:
+    """`resolved(cfg)`, or where that is what fails, what can be had of it."""
+    try:
+        return resolved(cfg)
+    except Exception:
+        return plain(cfg)
+
+
+def _noting_divergence(work: Callable, resolved: Callable, cfg: DictConfig, run: Run) -> dict:
     """`work(cfg, run)`; that the training went astray is written to results.json, so that no report takes it for an
     unfinished one."""
     try:
         return work(cfg, run)
     except Diverged as error:
-        run.fail(str(error), plain(cfg))
+        run.fail(str(error), resolved(cfg))
         raise
 
 

@@ -1,15 +1,18 @@
 """What a multirun says at its end: the report on its jobs, and an exit status that says if one failed."""
 
+import contextlib
 import os
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
+from filelock import Timeout
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from diffusion_lab.commands.console import command
-from diffusion_lab.commands.stopping import begin_multirun, follow_multirun
+from diffusion_lab.commands.console import command, print_all_letters
+from diffusion_lab.commands.stopping import begin_multirun, call_at_end, follow_multirun
 from diffusion_lab.experiments.runs import Run
 
 JOB_LIST = "DIFFUSION_LAB_JOB_LIST"  # a file that jobs add their folders to, also from other processes
@@ -29,18 +32,18 @@ class MultirunReport(Callback):
         handle, path = tempfile.mkstemp(prefix="diffusion-lab-jobs-")
         os.close(handle)
         os.environ[JOB_LIST] = path
+        call_at_end(partial(_tidy, Path(path)))
         begin_multirun()
 
     def on_job_start(self, config: DictConfig, **kwargs) -> None:
         follow_multirun()
+        print_all_letters()
         if JOB_LIST in os.environ:
             with open(os.environ[JOB_LIST], "a") as jobs:
                 jobs.write(f"{config.hydra.runtime.output_dir}\n")
 
     def on_multirun_end(self, config: DictConfig, **kwargs) -> None:
-        job_list = Path(os.environ.pop(JOB_LIST))
-        runs = [Run(Path(folder)) for folder in dict.fromkeys(job_list.read_text().splitlines())]
-        job_list.unlink()
+        runs = _runs_in(Path(os.environ.pop(JOB_LIST)))
         if not runs:  # a dry run
             return
         folder, objective = Path(config.hydra.sweep.dir), config.get("objective", "kid")
@@ -57,3 +60,19 @@ class MultirunReport(Callback):
             print("\nwith pictures, as files: " + command("report", str(folder)))
         if not all(run.is_settled() for run in runs):
             sys.exit(1)
+
+
+def _runs_in(job_list: Path) -> list[Run]:
+    return [Run(Path(folder)) for folder in dict.fromkeys(job_list.read_text().splitlines())]
+
+
+def _tidy(job_list: Path) -> None:
+    """Remove the list, and the locks of jobs whose processes were killed."""
+    for run in _runs_in(job_list):
+        lock = run.lock()
+        with contextlib.suppress(Timeout):
+            if Path(lock.lock_file).exists():
+                lock.acquire(timeout=0.2)
+                Path(lock.lock_file).unlink(missing_ok=True)
+                lock.release()
+    job_list.unlink()

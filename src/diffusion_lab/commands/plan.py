@@ -38,7 +38,7 @@ def job_of(overrides: dict, run: Run, cfg: DictConfig) -> Job:
         return Job(overrides, run, f"cannot run: {mistake}", None, None)
     run = run.of(config)
     state = _state(run, config)
-    return Job(overrides, run, state, config["epochs"], run.results()[cfg.objective] if state == "finished" else None)
+    return Job(overrides, run, state, config["epochs"], run.results().get(cfg.objective) if state == "finished" else None)
 
 
 def _state(run: Run, config: dict) -> str:

@@ -53,8 +53,11 @@ WHOLE = {  # key: (least, most)
     "network.mlp_ratio": (1, 100),
     "network.head_channels": (0, 100_000),
     "network.outputs": (1, 2),
+    "rounds": (1, MOST),
+    "network.augmented": (0, MOST),
 }
 REAL = {  # key: an interval
+    "seconds": "(0, inf)",
     "label_dropout": "[0, 1]",
     "ema.decay": "[0, 1)",
     "optimizer.lr": "(0, inf)",
@@ -86,7 +89,7 @@ REAL = {  # key: an interval
     "schedule.shift": "(0, inf)",
     "schedule.tau": "(0, inf)",
     "schedule.signal_rate": "(0, inf)",
-    "schedule.noise_rate": "(0, inf)",
+    "schedule.noise_rate": "[0, inf)",
     "schedule.min_noise_rate": "[0, 1)",
     "schedule.max_noise_rate": "(0, 1]",
     "schedule.betas.start": "(0, 1)",
@@ -95,6 +98,10 @@ REAL = {  # key: an interval
     "sampler.churn": "[0, inf)",
     "sampler.times.rho": "(0, inf)",
     "sampler.threshold.quantile": "(0, 1]",
+    "augmentation.probability": "[0, 1]",
+    "augmentation.scale": "[0, inf)",
+    "augmentation.stretch": "[0, inf)",
+    "augmentation.move": "[0, inf)",
 }
 RISING = (  # the first is below the second
     *(f"schedule.min_{what} schedule.max_{what}" for what in ("signal_rate", "noise_rate", "alpha_bar", "log_snr")),
@@ -115,19 +122,27 @@ CHOICES = {
     "precision": ("auto", "32-true", "bf16-mixed"),
     "metrics.figures.bits.decoder": ("posterior", "noise"),
 }
-SWITCHES = ("data.flip", "data.antialias", "criterion.per_gap", "gif")
+SWITCHES = ("data.flip", "data.antialias", "gif", "network.pyramid", "network.fourier", "criterion.per_gap")
 WORDS = (
     *("name", "objective", "monitor", "metrics.protocol", "metrics.classifier", "init_from", "guidance.checkpoint"),
     *("data.name", "data.root", "data.cache_dir", "teacher.checkpoint", "checkpoint", "logger.project", "logger.entity"),
 )
-LISTS = ("trusted", "network.widths", "network.attention", "network.multipliers")
+LISTS = ("only", "trusted", "network.widths", "network.attention", "network.multipliers", "network.taps")
 MAY_BE_NULL = ("data.max_images", "metrics.vlb_calls", "metrics.every_n_epochs", "trainer.gradient_clip_val")
 FOUND = ("data.num_classes", "model.conditions.count")  # of a folder
 NEVER_NULL = {*WHOLE, *REAL, *SWITCHES, "data.cache_dir", "data.name", "data.on_error", "compile"} - {*MAY_BE_NULL, *FOUND}
 PARTS = (  # each has a _target_
     *("task", "model", "network", "space", "schedule", "level", "target", "loss", "weighting", "criterion", "teacher"),
     *("times", "optimizer", "learning_rate", "guidance", "sampler", "trainer", "logger", "data.source", "task.criterion"),
-    *("task.times", "metrics.extractor", "criterion.loss", "criterion.weighting", "criterion.teacher"),
+    *(
+        "augmentation",
+        "task.augmentation",
+        "task.times",
+        "metrics.extractor",
+        "criterion.loss",
+        "criterion.weighting",
+        "criterion.teacher",
+    ),
     *(f"model.{part}" for part in ("network", "schedule", "target", "level", "space", "conditions")),
 )
 MAPPINGS = (*PARTS, "data", "variance", "metrics", "metrics.figures", "grid", "edit")

@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig
+from omegaconf import DictConfig, ListConfig
 
 from diffusion_lab.commands.checks import check
 from diffusion_lab.commands.console import calls_progress, exit_on_user_error, short
@@ -42,9 +42,9 @@ def _sample(cfg: DictConfig, run: Run) -> tuple[int, Path]:
     from diffusion_lab.commands.opened import open_drawing
     from diffusion_lab.experiments.pictures import save_gif, save_grid
 
+    scales = _columns(cfg)
     drawing, config = open_drawing(cfg)
-    steps, scale = config["sampler"]["steps"], config["guidance"]["scale"]
-    scales = scale if isinstance(scale, list) else [scale]
+    steps, scales = config["sampler"]["steps"], scales or [config["guidance"]["scale"]]
     labels, per_class = _labels(drawing, cfg.label, cfg.count, len(scales) > 1)
     guided = {each: drawing.guided(scale=each) for each in scales}
     trajectory = Trajectory(drawing.denoiser, steps) if cfg.gif else None
@@ -58,6 +58,15 @@ def _sample(cfg: DictConfig, run: Run) -> tuple[int, Path]:
     if len(scales) > 1:
         return count, _save_columns(drawn, drawing.conditions, labels, grid)
     return count, save_grid(*drawn.values(), grid, per_class)
+
+
+def _columns(cfg: DictConfig) -> list[float] | None:
+    """The scales of `guidance.scale=[...]`, of which the first is left in the config; None where it is no list."""
+    scales = cfg.guidance.scale
+    if not isinstance(scales, ListConfig):
+        return None
+    cfg.guidance.scale = scales[0]
+    return list(scales)
 
 
 def _draw(

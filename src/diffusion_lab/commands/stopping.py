@@ -1,15 +1,20 @@
 """Being stopped from outside: ctrl-C and SIGTERM end a command with one line, and take the processes that it began along."""
 
+import atexit
 import contextlib
 import os
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 INTERRUPTED, TERMINATED = 130, 143  # exit statuses, as of a shell
+GRACE_S = 5  # for a job to leave its folder in order when its multirun is gone
 MAIN = "DIFFUSION_LAB_MAIN"  # the process id of a multirun, which its jobs in other processes do not outlive
+
+
+_last: list[Callable[[], None]] = []  # acts of this process
 
 
 class Terminated(SystemExit):
@@ -26,10 +31,18 @@ def stoppable(advice: str) -> Iterator[None]:
         status = _status(error)
         if status is None:
             raise
+        for act in _last:
+            act()
         word = "SIGTERM" if status == TERMINATED else "ctrl-C"
         print(f"\nstopped by {word}: {advice}", file=sys.stderr, flush=True)
         sys.stdout.flush()
         os._exit(status)  # libraries have more to say at an orderly exit, and wait for processes that are gone
+
+
+def call_at_end(act: Callable[[], None]) -> None:
+    """Call `act` when this process ends, or is stopped."""
+    _last.append(act)
+    atexit.register(act)
 
 
 def _terminate(number: int, frame) -> None:
@@ -51,6 +64,8 @@ def _status(error: BaseException | None) -> int | None:
 def begin_multirun() -> None:
     """Tell jobs in other processes of this machine which one they belong to."""
     os.environ[MAIN] = str(os.getpid())
+    quiet = "ignore:resource_tracker"  # joblib's: it cleans up what a stopped process has left, and need not say so
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [os.environ.get("PYTHONWARNINGS"), quiet]))
 
 
 def follow_multirun() -> None:
@@ -59,6 +74,7 @@ def follow_multirun() -> None:
     if main != str(os.getppid()) or threading.current_thread() is not threading.main_thread():
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _terminate)
     if not any(thread.name == MAIN for thread in threading.enumerate()):
         threading.Thread(target=_end_with, args=(int(main),), name=MAIN, daemon=True).start()
 
@@ -66,4 +82,6 @@ def follow_multirun() -> None:
 def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE_S)
     os.kill(os.getpid(), signal.SIGKILL)  # a kill at any moment loses nothing

@@ -22,7 +22,7 @@ from diffusion_lab.errors import UserError
 log = logging.getLogger(__name__)
 
 DAY_S = 86400
-LAYOUT = 2  # part of every key: raise it when what is stored changes
+LAYOUT = 3  # part of every key: raise it when what is stored changes
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,7 @@ def decode(
     position = np.full(len(source.items), -1)
     position[kept] = np.arange(len(kept))
     train, held_out = (positions[positions >= 0] for positions in (position[source.train], position[source.held_out]))
-    if np.all(np.diff(held_out) > 0):  # the files' order, often that of the classes: any part of it must be like the whole
-        held_out = np.random.default_rng(0).permutation(held_out)
+    held_out = np.random.default_rng(0).permutation(held_out)  # often sorted by class: any part of it must be like the whole
     if not len(train) or not len(held_out):
         raise UserError(f"data.max_images={max_images} leaves {len(train)} images to train and {len(held_out)} held out")
     decoded = Decoded(images, labels, train, held_out, source.class_names, key, tuple(names))
@@ -121,16 +120,15 @@ def _digests(images: np.ndarray) -> np.ndarray:
 
 def _kept(folder: Path) -> tuple[np.ndarray, np.ndarray, list[int]] | None:
     """The images (N, H, W, C), labels (N,) and skipped items in `folder`; None where they are absent or damaged."""
+    if not folder.is_dir():
+        return None
     try:
-        images, labels = np.load(folder / "images.npy", mmap_mode="c"), np.load(folder / "labels.npy")
-        skipped = json.loads((folder / "skipped.json").read_text())
-        if (_digests(images) == np.load(folder / "digests.npy")).all() and len(labels) == len(images):
-            return images, labels, [int(i) for i in skipped]
-    except FileNotFoundError:
-        if not folder.is_dir():
-            return None
-    except (OSError, ValueError, TypeError, EOFError):
-        pass
+        images = np.load(folder / "images.npy", mmap_mode="c")
+        with np.load(folder / "beside.npz") as beside:  # whose damage is noticed by the zip's sums
+            if np.array_equal(_digests(images), beside["digests"]):
+                return images, beside["labels"], beside["skipped"].tolist()
+    except Exception as error:  # of damaged files, NumPy and zipfile raise all sorts
+        log.debug("%s: %s", folder, error)
     log.warning("%s is damaged: its images are decoded again", folder)
     shutil.rmtree(folder)
     return None
@@ -140,6 +138,7 @@ def _fill(
     folder: Path, source: Source, kept: np.ndarray, size: int, channels: int, antialias: bool, on_error: str
 ) -> tuple[np.ndarray, np.ndarray, list[int]]:
     """Decode into a temporary folder beside `folder`, then rename: another process sees all of it or nothing."""
+    _check_place(folder.parent)
 
     def one(i: int) -> tuple[np.ndarray, int] | str:
         try:
@@ -165,17 +164,25 @@ def _fill(
     try:
         images = np.stack([image for image, _ in good])
         np.save(scratch / "images.npy", images)
-        np.save(scratch / "digests.npy", _digests(images))
-        np.save(scratch / "labels.npy", np.array([label for _, label in good], dtype=np.int64))
+        labels = np.array([label for _, label in good], dtype=np.int64)
         skipped = [int(i) for i, result in zip(kept, results, strict=True) if isinstance(result, str)]
-        (scratch / "skipped.json").write_text(json.dumps(skipped))
+        beside = {"digests": _digests(images), "labels": labels, "skipped": np.array(skipped, dtype=np.int64)}
+        np.savez(scratch / "beside.npz", **beside)
         scratch.rename(folder)
     except OSError:
         if not folder.is_dir():  # else another process was first, with the same content
             raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return np.load(folder / "images.npy", mmap_mode="c"), np.load(folder / "labels.npy"), skipped
+    return np.load(folder / "images.npy", mmap_mode="c"), labels, skipped
+
+
+def _check_place(cache: Path) -> None:
+    """Raise UserError, before the work, where a cache cannot be written."""
+    there = next(place for place in (cache, *cache.parents) if place.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK | os.X_OK)):
+        reason = "cannot be written to" if there.is_dir() else "is not a folder"
+        raise UserError(f"{there} {reason}, and data.cache_dir={cache}: set it, or DIFFUSION_LAB_CACHE, to another folder")
 
 
 def _broken(names: list[str]) -> str:

@@ -4,7 +4,6 @@ import csv
 import hashlib
 import io
 import json
-import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,13 +13,15 @@ import yaml
 from filelock import FileLock
 
 from diffusion_lab.errors import UserError
-from diffusion_lab.files import remove_scratch, write_text
+from diffusion_lab.figures import declared
+from diffusion_lab.files import remove_scratch, write_json, write_text
 
 # What may change without changing the experiment: names, places, how it is watched and how it is computed.
 NOT_PART_OF_THE_EXPERIMENT = (
     *("name", "logger", "grid", "objective", "compile", "data.cache_dir", "checkpoint", "trusted", "trial"),
     "model.conditions.names",  # found in the data
 )
+SUM = "# what follows, by its SHA-256: "  # the first line of config.yaml
 
 
 @dataclass(frozen=True)
@@ -80,22 +81,23 @@ class Run:
 
     def results(self) -> dict:
         """The contents of results.json; empty where there is none yet, or where it can no longer be read."""
-        return _mapping(self.results_file, json.loads) or {}
+        return _mapping(self.results_file, _results_in) or {}
 
     def config(self) -> dict:
-        """The resolved config; empty where there is none yet, or where it can no longer be read."""
-        return _mapping(self.config_file, yaml.safe_load) or {}
+        """The resolved config; empty where there is none yet, or where it is no longer what was written."""
+        return _mapping(self.config_file, _config_in) or {}
 
-    def damage(self) -> str | None:
-        """What cannot be read of this run, one line; None where all can."""
-        for file, parse in ((self.config_file, yaml.safe_load), (self.results_file, json.loads)):
-            if file.is_file() and _mapping(file, parse) is None:
-                return f"{file} is damaged: run the same command again, and it is made again"
+    def damage(self) -> dict[Path, str]:
+        """The files of this run that can no longer be read, and what to do, one line each."""
+        said = {}
+        for file, parse in ((self.config_file, _config_in), (self.results_file, _results_in)):
+            if file.exists() and _mapping(file, parse) is None:
+                said[file] = f"{file} is damaged: run the same command again, and it is made again"
         try:
             self.curves()
         except UserError as error:
-            return str(error)
-        return None
+            said[self.metrics_file] = str(error)
+        return said
 
     def finished(self) -> bool:
         return self.results().get("status") == "finished"
@@ -122,7 +124,7 @@ class Run:
             table = csv.DictReader(line for line in lines if line.endswith("\n"))
             rows = [{key: float(value) for key, value in row.items() if value} for row in table]
             return [{**row, "step": int(row["step"])} for row in rows]
-        except (ValueError, KeyError, TypeError, AttributeError, csv.Error) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, csv.Error) as error:
             raise UserError(f"{self.metrics_file} is damaged: mend it, or delete it and do without its curves") from error
 
     def write_curves(self, rows: list[dict], columns: list[str]) -> None:
@@ -133,9 +135,16 @@ class Run:
         writer.writerows(rows)
         write_text(self.metrics_file, text.getvalue())
 
+    def sound_curves(self) -> list[dict[str, float]]:
+        """The rows of metrics.csv, none where it is damaged, which `damage` says."""
+        try:
+            return self.curves()
+        except UserError:
+            return []
+
     def epochs_done(self) -> int:
         """Epochs of training behind the last checkpoint, or nearly: as many as have held-out errors."""
-        return sum(ends_epoch(row) for row in self.curves())
+        return sum(ends_epoch(row) for row in self.sound_curves())
 
     def lock(self) -> FileLock:
         """What a process holds while it works in this folder: a file beside it, that is removed at the end. A killed process
@@ -155,11 +164,16 @@ class Run:
         old, found = self.config(), self.of(config)
         if old and config_hash(old) != config_hash(config):
             self.folder.rename(_free_name(self.folder.with_name(f"{self.folder.name}~{config_hash(old)}")))
-        if found is not self and not self.folder.exists():
+        if found is not self:
+            if self.folder.is_dir() and not any(self.folder.iterdir()):  # Hydra has made it
+                self.folder.rmdir()
+            if self.folder.exists():
+                self.folder.rename(_free_name(self.folder.with_name(f"{self.folder.name}~damaged")))
             found.folder.rename(self.folder)
         for folder in (self.folder, self.checkpoints, self.samples):
             remove_scratch(folder)
-        write_text(self.config_file, yaml.safe_dump(config, sort_keys=False))
+        text = yaml.safe_dump(config, sort_keys=False)
+        write_text(self.config_file, f"{_sum_of(text)}\n{text}")
 
     def finish(self, results: dict) -> None:
         """Write results.json with status "finished"."""
@@ -180,12 +194,14 @@ class Run:
         )
 
     def _write_results(self, results: dict) -> None:
-        write_text(self.results_file, json.dumps(_valid(results), indent=2, allow_nan=False) + "\n")
+        write_json(self.results_file, results)
 
     def remove_if_empty(self) -> None:
         """Leave no trace of a run that never began: drop its empty folder and what is empty above it."""
         for folder in (self.folder, *self.folder.parents[:2]):
-            if folder.is_dir() and not any(folder.iterdir()):
+            if folder.is_dir():
+                if any(folder.iterdir()) or folder.resolve() == Path.cwd():
+                    return
                 folder.rmdir()
 
 
@@ -221,6 +237,39 @@ def run_name(override_dirname: str) -> str:
     return name
 
 
+def _config_in(text: str) -> object:
+    """What config.yaml holds, if its first line says so: cut off, or with a bit turned, it could be another experiment's.
+
+    Raises:
+        ValueError: it is not what was written.
+    """
+    first, _, rest = text.partition("\n")
+    if first.startswith(SUM) and first != _sum_of(rest):
+        raise ValueError("damaged")
+    return yaml.safe_load(text)
+
+
+def _results_in(text: str) -> object:
+    """What results.json holds, if its figures, choices and seed are such.
+
+    Raises:
+        ValueError: they are not.
+    """
+    results = json.loads(text)
+    try:
+        declared(results)
+        dict(results.get("choices") or {})
+    except (AttributeError, TypeError) as error:
+        raise ValueError("damaged") from error
+    if not isinstance(results.get("seed"), int | None):
+        raise ValueError("damaged")
+    return results
+
+
+def _sum_of(text: str) -> str:
+    return f"{SUM}{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
 def _mapping(file: Path, parse: Callable[[str], object]) -> dict | None:
     """What `file` holds; None where it is absent or damaged."""
     try:
@@ -228,15 +277,6 @@ def _mapping(file: Path, parse: Callable[[str], object]) -> dict | None:
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return None
     return content if isinstance(content, dict) else None
-
-
-def _valid(node):
-    """`node` with null for what JSON has no number for."""
-    if isinstance(node, dict):
-        return {key: _valid(value) for key, value in node.items()}
-    if isinstance(node, list | tuple):
-        return [_valid(value) for value in node]
-    return None if isinstance(node, float) and not math.isfinite(node) else node
 
 
 def _free_name(path: Path) -> Path:

@@ -65,8 +65,8 @@ def propose(parameters: dict, method: str, goal: str, done: list[tuple[dict, flo
 def check(parameters: dict, method: str) -> None:
     """Raise ValueError for a parameter that is none, or none for this method."""
     for key, parameter in parameters.items():
-        if not isinstance(parameter, dict) or not parameter:
-            raise ValueError(f"parameter {key} must be a mapping such as value: 3, values: [1, 2] or min: 0, max: 1")
+        if not parameter:
+            raise ValueError(f"parameter {key} must say its value: 3, or values: [1, 2], or min: 0, max: 1")
         if method == "grid":
             _listed(key, parameter)
         elif "value" not in parameter:
@@ -76,7 +76,7 @@ def check(parameters: dict, method: str) -> None:
 def _listed(key: str, parameter: dict) -> list:
     if "value" in parameter:
         return [parameter["value"]]
-    if isinstance(parameter.get("values"), list) and parameter["values"]:
+    if parameter.get("values"):
         return parameter["values"]
     raise ValueError(f"parameter {key} needs value or values: method grid takes no distribution")
 
@@ -84,7 +84,7 @@ def _listed(key: str, parameter: dict) -> list:
 def _distribution(key: str, parameter: dict) -> BaseDistribution:
     """What Optuna draws for a parameter; `_value` makes of it what W&B means."""
     if "values" in parameter:
-        if not isinstance(parameter["values"], list) or not parameter["values"]:
+        if not parameter["values"]:
             raise ValueError(f"parameter {key}: values must be a list that is not empty")
         if "probabilities" in parameter:
             if len(parameter["probabilities"]) != len(parameter["values"]):
@@ -98,6 +98,8 @@ def _distribution(key: str, parameter: dict) -> BaseDistribution:
         low, high = parameter.get("mu", 0.0), parameter.get("sigma", 1.0)
     if not all(isinstance(bound, int | float) and math.isfinite(bound) for bound in (low, high)):
         raise ValueError(f"parameter {key}: distribution {kind} needs numbers for {needs[0]} and {needs[1]}")
+    if not parameter.get("q", 1) > 0:
+        raise ValueError(f"parameter {key}: q {parameter['q']} must be above 0")
     if not kind.endswith("normal") and low >= high:
         raise ValueError(f"parameter {key}: min {low} must be less than max {high}")
     if kind == "int_uniform":

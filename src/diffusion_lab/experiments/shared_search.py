@@ -74,6 +74,7 @@ class SharedSearch:
         else:
             stopped = status == "stopped early"
             self.study.tell(claim.number, state=TrialState.PRUNED if stopped else TrialState.FAIL)
+        Path(claim.lock.lock_file).unlink(missing_ok=True)
         claim.lock.release()
 
     def _failed_before(self) -> list[int]:

@@ -7,15 +7,54 @@ which was killed finds its finished jobs again.
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated, NotRequired
 
 import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from pydantic import StringConstraints, TypeAdapter, ValidationError
+from typing_extensions import TypeAliasType, TypedDict
 
 from diffusion_lab.errors import UserError
 from diffusion_lab.files import write_text
 
 MOST_JOBS = 100_000  # of a grid
 METHODS = ("grid", "random", "bayes")
+
+Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*([./@][A-Za-z0-9_]+)*$")]  # as Hydra has them
+Value = TypeAliasType("Value", "str | int | float | bool | list[Value] | None")
+
+
+class Parameter(TypedDict, total=False):
+    """W&B's description of a parameter."""
+
+    value: Value
+    values: list[Value]
+    probabilities: list[float]
+    distribution: str
+    min: float
+    max: float
+    mu: float
+    sigma: float
+    q: float
+
+
+class Metric(TypedDict):
+    name: Key
+    goal: NotRequired[str]
+
+
+class Sweep(TypedDict):
+    """Of which types a sweep file is; `_check` says what else it must be."""
+
+    program: str
+    method: str
+    parameters: dict[Key, Parameter]
+    metric: NotRequired[Metric]
+    run_cap: NotRequired[int]
+    early_terminate: NotRequired[dict[str, Value]]
+
+
+TYPES = TypeAdapter(Sweep)
 
 
 def load(file: str | Path) -> dict:
@@ -27,18 +66,28 @@ def load(file: str | Path) -> dict:
     if not Path(file).is_file():
         raise UserError(f"{file} is not a file; sweep files are in sweeps/")
     try:
-        sweep = yaml.safe_load(Path(file).read_text())
-    except yaml.YAMLError as error:
-        raise UserError(f"{file} is not YAML: {error}") from error
+        sweep = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise UserError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(sweep, dict):
         raise UserError(f"{file} is not a W&B sweep file: it has no program, method and parameters")
     for key in ("program", "method", "parameters"):
         if key not in sweep:
             raise UserError(f"{file} has no `{key}`, which a W&B sweep file needs")
+    _check_types(sweep, file)
     _check(sweep, file)
     if sweep["method"] != "grid" and not sweep.get("run_cap"):
         raise UserError(f"{file}: method {sweep['method']} has no end of its own; give run_cap: 20, say")
     return sweep
+
+
+def _check_types(sweep: dict, file: str | Path) -> None:
+    try:
+        TYPES.validate_python(sweep, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if part != "[key]")
+        raise UserError(f"{file}: {where} is not as in W&B's sweep files: {first['msg']}") from error
 
 
 def _check(sweep: dict, file: str | Path) -> None:
@@ -47,12 +96,12 @@ def _check(sweep: dict, file: str | Path) -> None:
 
     if sweep["method"] not in METHODS:
         raise UserError(f"{file}: method {sweep['method']!r} is not one of {', '.join(METHODS)}")
-    if not isinstance(sweep["parameters"], dict) or not sweep["parameters"]:
+    if not sweep["parameters"]:
         raise UserError(f"{file}: parameters must name at least one")
-    metric = sweep.get("metric") or {}
-    if not isinstance(metric, dict) or metric.get("goal", "minimize") not in ("minimize", "maximize"):
+    metric = sweep.get("metric", {})
+    if metric.get("goal", "minimize") not in ("minimize", "maximize"):
         raise UserError(f"{file}: metric must have a name, and a goal that is minimize or maximize")
-    if "run_cap" in sweep and not (isinstance(sweep["run_cap"], int) and sweep["run_cap"] > 0):
+    if "run_cap" in sweep and sweep["run_cap"] <= 0:
         raise UserError(f"{file}: run_cap: {sweep['run_cap']} must be a whole number above 0")
     if sweep["method"] == "bayes" and "name" not in metric:
         raise UserError(f"{file}: method bayes needs a metric, such as metric: {{name: kid, goal: minimize}}")
@@ -65,7 +114,7 @@ def _check(sweep: dict, file: str | Path) -> None:
 
 
 def _check_early_terminate(settings: dict, file: str | Path) -> None:
-    if not isinstance(settings, dict) or settings.get("type") != "hyperband":
+    if settings.get("type") != "hyperband":
         raise UserError(f"{file}: early_terminate must be a mapping with type: hyperband")
     wanted = {"min_iter": 1, "max_iter": 1, "s": 1, "eta": 2}
     for key, least in wanted.items():

@@ -4,9 +4,8 @@ Each has `identity` (its name, and what weights it holds where that can vary), `
 and `num_features` (D). One-channel images are shown to the network as grey colour images.
 """
 
-import contextlib
 import hashlib
-import zipfile
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,6 +16,8 @@ from torch import Tensor, nn
 
 from diffusion_lab.errors import UserError
 from diffusion_lab.files import replacing
+
+log = logging.getLogger(__name__)
 
 INCEPTION_URL = "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
 INCEPTION_IMAGENET_URL = "https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth"
@@ -97,11 +98,18 @@ def features_of(batches: Iterable[Tensor], extractor: nn.Module) -> Tensor:
 def cached_features(batches: Iterable[Tensor], extractor: nn.Module, key: str, cache_dir: str) -> Tensor:
     """`features_of(batches, extractor)`, computed once for each `key` (which names the images) and kept on disk."""
     file = Path(cache_dir).expanduser() / "features" / f"{key}-{extractor.identity}.npz"
-    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile), np.load(file) as kept:
-        return torch.from_numpy(kept["features"])  # damage is noticed by the zip's sums
+    if file.is_file():
+        try:
+            with np.load(file) as kept:  # damage is noticed by the zip's sums
+                return torch.from_numpy(kept["features"])
+        except Exception as error:  # of damaged files, NumPy and zipfile raise all sorts
+            log.warning("%s is damaged: the features are extracted again (%s)", file, error)
     features = features_of(batches, extractor)
-    with replacing(file) as scratch, scratch.open("wb") as opened:
-        np.savez(opened, features=features.numpy())
+    try:
+        with replacing(file) as scratch, scratch.open("wb") as opened:
+            np.savez(opened, features=features.numpy())
+    except OSError as error:  # a full disk is no reason to lose what was trained
+        log.warning("the features of the real images are not kept for the next time: %s", error)
     return features
 
 

@@ -23,6 +23,21 @@ class Sinusoid(nn.Module):
         return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
+class Fourier(nn.Module):
+    """Sines, then cosines, of 2 pi f x at random `frequencies` f of deviation `scale`, fixed from the start.
+
+    Maps x (B,) to (B, 2 * frequencies); Tancik et al. 2020 (arXiv:2006.10739).
+    """
+
+    def __init__(self, frequencies: int, scale: float = 16.0):
+        super().__init__()
+        self.register_buffer("angular", 2 * math.pi * scale * torch.randn(frequencies))
+
+    def forward(self, x: Tensor) -> Tensor:
+        angles = x.float()[:, None] * self.angular
+        return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
 class ClassEmbedding(nn.Embedding):
     """A learned vector for each class and, in the last row, one for "no label" (Ho and Salimans 2022, arXiv:2207.12598).
 

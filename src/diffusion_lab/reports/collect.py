@@ -27,6 +27,7 @@ class Collection:
         changed_together: factor to the settings that never changed without it.
         set_aside: folders of older configurations, which are left out.
         repeats: folders of runs that another one is the same as, seed included: no more evidence, so left out too.
+        damage: what can no longer be read, and what to do about it, a sentence a file.
     """
 
     runs: pd.DataFrame
@@ -36,6 +37,7 @@ class Collection:
     changed_together: dict[str, list[str]]
     set_aside: list[str]
     repeats: list[str]
+    damage: list[str]
 
     @property
     def finished(self) -> pd.DataFrame:
@@ -89,6 +91,7 @@ def collect(runs: Iterable[Run]) -> Collection:
         changed_together={_name(factor): _parts(keys) for factor, keys in together.items()},
         set_aside=[run.folder.name for run in runs if run not in current],
         repeats=[run.folder.name for run in current if run not in kept],
+        damage=[said for run in current for said in run.damage().values()],
     )
 
 
@@ -97,16 +100,17 @@ def _without_repeats(runs: list[Run], measured_on: list[str]) -> list[Run]:
     first = {}
     for run in runs:
         results = run.results()
-        same = (results["config_hash"], *(str(results.get(key)) for key in measured_on)) if run.finished() else run.folder
-        first.setdefault(same, run)
+        same = (results.get("config_hash"), *(str(results.get(key)) for key in measured_on))
+        first.setdefault(same if run.finished() and same[0] else run.folder, run)
     return list(first.values())
 
 
 def _row(run: Run, config: dict, figures: dict[str, Figure]) -> dict:
     results = run.results()
+    unknown = {run.config_file, run.results_file} & run.damage().keys()
     row = {
         "name": run.folder.name,
-        "status": results.get("status", "unfinished"),
+        "status": "damaged" if unknown else results.get("status", "unfinished"),
         "error": results.get("error", ""),
         "seed": results.get("seed", config.get("seed")),
         "data": (results.get("choices") or {}).get("data", config.get("choices.data")),

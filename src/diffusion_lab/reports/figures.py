@@ -153,7 +153,7 @@ def _mean_curve(cell: Cell, name: str, x: str) -> pd.Series:
     """The mean over a cell's seeds of one curve of metrics.csv, by `x`; empty where that is not known."""
     points = []
     for folder in cell.folders:
-        rows = Run(Path(folder)).curves()
+        rows = Run(Path(folder)).sound_curves()
         known = [(row["step"], row[x]) for row in rows if x in row]
         if known:
             steps, places = zip(*known, strict=True)
@@ -168,9 +168,10 @@ def _line_style(place: int) -> dict:
 
 def _first_row(run: Run) -> Image.Image | None:
     """The first images of a run's final grid, which is `grid.count` images in a square."""
-    if not run.final_grid.is_file():
+    try:
+        grid = Image.open(run.final_grid).convert("RGB")
+    except (OSError, SyntaxError):  # there is none, or it is damaged
         return None
-    grid = Image.open(run.final_grid).convert("RGB")
     columns = math.ceil(math.sqrt(run.config().get("grid", {}).get("count", 1)))
     tile = (grid.width - PAD) // columns
     return grid.crop((0, 0, tile * min(columns, IMAGES) + PAD, tile + PAD))

@@ -236,7 +236,8 @@ def _left_out(collection: Collection, objective: str) -> list[Section]:
     runs = collection.runs
     said = [f"{run['name']}: failed: {run['error']}" for _, run in runs[runs["status"] == "failed"].iterrows()]
     said += [f"{run['name']}: unfinished, {run['progress']}" for _, run in runs[runs["status"] == "unfinished"].iterrows()]
-    others = runs[~runs["status"].isin(["finished", "failed", "unfinished"])]
+    said += collection.damage
+    others = runs[~runs["status"].isin(["finished", "failed", "unfinished", "damaged"])]
     said += [f"{run['name']}: {run['status']}: {run['error']}" for _, run in others.iterrows()]
     finished = collection.finished
     missing = finished[~np.isfinite(finished[objective])] if objective in finished else finished

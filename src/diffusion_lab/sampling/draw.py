@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from diffusion_lab.denoiser import Denoiser, Prediction
-from diffusion_lab.errors import UserError
+from diffusion_lab.errors import Diverged
 from diffusion_lab.process.seeds import noise_of_images
 
 Sampler = Callable[..., Tensor]
@@ -53,7 +53,7 @@ class Finite:
     """A sampler whose images are finite: it stops where one of `sampler`'s would not be.
 
     Raises:
-        UserError: names the sampler, the schedule and the first network call whose image estimate was not finite.
+        Diverged: names the sampler, the schedule and the first network call whose image estimate was not finite.
     """
 
     def __init__(self, sampler: Sampler):
@@ -71,7 +71,7 @@ class Finite:
         if not images.isfinite().all():
             broken = next((call for call, sound in enumerate(finite, 1) if not sound), len(finite))
             name = getattr(self.sampler, "func", self.sampler).__name__
-            raise UserError(
+            raise Diverged(
                 f"sampler {name} drew numbers that are not finite on schedule {type(denoiser.schedule).__name__}, "
                 f"from its network call {broken} of {len(finite)} on: take another sampler, fewer steps or less guidance, "
                 "or look whether the training diverged"

@@ -254,7 +254,7 @@ def interpolate(given: Given, steps: int, spacing: Callable, columns: int = 7, c
 
 
 @needs(images=False, labels=2)
-def anagram(given: Given, labels: tuple[int | str, int | str], view: Callable) -> Edited:
+def anagram(given: Given, labels: Sequence[int | str], view: Callable) -> Edited:
     """Draw one image that is the first label, and the second when it is flipped, turned or rearranged; with any sampler."""
     rows, (first, second) = _pair(given, labels)
     drawn = given.sampler(Anagram(given.denoiser, rows, view), given.noise(0), None)
@@ -262,7 +262,7 @@ def anagram(given: Given, labels: tuple[int | str, int | str], view: Callable) -
 
 
 @needs(images=False, labels=2)
-def hybrid(given: Given, labels: tuple[int | str, int | str], sigma: float = 2.0) -> Edited:
+def hybrid(given: Given, labels: Sequence[int | str], sigma: float = 2.0) -> Edited:
     """Draw one image that is the first label from afar, and the second from near; with any sampler."""
     rows, (far, near) = _pair(given, labels)
     drawn = given.sampler(Hybrid(given.denoiser, rows, sigma), given.noise(0), None)
@@ -328,7 +328,7 @@ def _of_one(given: Given, difference: Tensor) -> Tensor:
     return difference / (white - black)
 
 
-def _pair(given: Given, labels: tuple[int | str, int | str]) -> tuple[tuple[Tensor, Tensor], list[str]]:
+def _pair(given: Given, labels: Sequence[int | str]) -> tuple[tuple[Tensor, Tensor], list[str]]:
     """Each of two labels as rows (N,), and what they mean."""
     conditions = given.denoiser.conditions
     if given.labels is None or not len(conditions):

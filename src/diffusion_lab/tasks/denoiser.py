@@ -9,12 +9,14 @@ from lightning.pytorch import Callback, Trainer
 from diffusion_lab.data.cache import Decoded
 from diffusion_lab.data.images import Split
 from diffusion_lab.denoiser import Denoiser, NetworkDenoiser
+from diffusion_lab.errors import UserError
 from diffusion_lab.experiments import pictures, tracking
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.metrics.scoring import Metric, Scoring, check_counts, figures_of, measure
 from diffusion_lab.parts import build
 from diffusion_lab.sampling.drawing import Drawing, drawing
 from diffusion_lab.tasks.task import Outcome, Setting, Task
+from diffusion_lab.training.augmentation import nothing
 from diffusion_lab.training.callbacks import EveryNEpochs
 from diffusion_lab.training.denoiser import DenoiserTraining
 from diffusion_lab.training.module import Training
@@ -24,25 +26,31 @@ class DenoiserTask(Task):
     """Learns to denoise, so that it can draw.
 
     Args:
-        criterion, times, label_dropout: of a DenoiserTraining.
+        criterion, times, label_dropout, augmentation: of a DenoiserTraining.
     """
 
     kind = Denoiser
     groups = (
         *("task", "data", "network", "schedule", "target", "loss", "weighting", "times", "level", "space", "variance"),
-        *("criterion", "teacher", "guidance", "sampler"),
+        *("criterion", "teacher", "augmentation", "guidance", "sampler"),
     )
 
-    def __init__(self, criterion: Callable, times: Callable, label_dropout: float):
+    def __init__(self, criterion: Callable, times: Callable, label_dropout: float, augmentation: Callable = nothing):
         self.criterion = criterion
         self.times = times
         self.label_dropout = label_dropout
+        self.augmentation = augmentation
 
     def training(self, model: NetworkDenoiser, **settings) -> Training:
-        return DenoiserTraining(model, self.criterion, self.times, self.label_dropout, **settings)
+        return DenoiserTraining(model, self.criterion, self.times, self.label_dropout, self.augmentation, **settings)
 
     def check(self, model: NetworkDenoiser, setting: Setting) -> None:
         self.criterion.check(model)
+        if self.augmentation(torch.zeros(1, *model.shape))[1] is not None and not getattr(model.network, "augmented", None):
+            raise UserError(
+                f"augmentation says what it did to an image, and {type(model.network).__name__} cannot be told: "
+                "take network=ddpmpp or ncsnpp, or augmentation=none"
+            )
         check_counts(metrics(setting.config), setting.config["metrics"]["samples"], len(setting.decoded.held_out))
         build(setting.config["metrics"]["extractor"], "metrics.extractor")  # its weights may not be there
 

@@ -11,6 +11,11 @@ from random import Random
 
 import torch
 
+from diffusion_lab.commands.composition import compose_config
+from diffusion_lab.commands.opened import open_drawing
+from diffusion_lab.commands.train import training_config
+from diffusion_lab.experiments.runs import Run
+from diffusion_lab.parts import build
 from diffusion_lab.torture.command_lines import TINY
 from diffusion_lab.torture.folders import flipped
 from diffusion_lab.torture.trial import CANARY, Outcome, tried
@@ -40,25 +45,14 @@ def try_one(random: Random) -> Outcome:
 
 
 def _open(file: Path, content: bytes) -> None:
-    from diffusion_lab.checkpoints import load_checkpoint
-    from diffusion_lab.denoiser import Denoiser
-    from diffusion_lab.hardware import machine
-    from diffusion_lab.sampling.drawing import drawing
-
     file.write_bytes(content)
-    checkpoint = load_checkpoint(file)
-    ready = drawing(checkpoint.config, checkpoint.model(Denoiser), machine("cpu", "32-true"))
-    list(ready.images(1, ready.classes_in_turn(1), 1))
+    drawing, _ = open_drawing(compose_config("sample", [f"checkpoint={file}", "accelerator=cpu"]))
+    list(drawing.images(1, drawing.classes_in_turn(1), 1))
 
 
 @functools.cache
 def _sound() -> dict:
     """What a checkpoint of a tiny run holds, weights at random."""
-    from diffusion_lab.commands.composition import compose_config
-    from diffusion_lab.commands.train import training_config
-    from diffusion_lab.experiments.runs import Run
-    from diffusion_lab.parts import build
-
     config = training_config(compose_config("train", TINY), Run(Path()))
     model = build(config["model"], "model")
     return {"config": config, "state_dict": {f"model.{key}": value for key, value in model.state_dict().items()}}

@@ -6,7 +6,13 @@ from random import Random
 
 from omegaconf import DictConfig
 
+from diffusion_lab.commands import train
 from diffusion_lab.commands.composition import compose_config
+from diffusion_lab.conf_path import CONF
+from diffusion_lab.experiments.runs import Run
+from diffusion_lab.parts import build
+from diffusion_lab.tasks import fitting
+from diffusion_lab.tasks.fitting import quiet_lightning, training_of
 from diffusion_lab.torture.trial import Outcome, tried
 
 TINY = (
@@ -17,7 +23,19 @@ VALUES = (
     *("xyz", "''", "-1", "0", "0.5", "-0.5", "1e30", "nan", "inf", "true", "null", "[]", "[1]", "[a,b]", "{a:1}", "{}"),
     *(str(2**70), "/dev/null", "../..", "'[/b]'", "äöü", "'${seed}'", "'${nosuch}'", "'${oc.env:HOME}'", "None"),
 )
-CHOICES = ("network", "schedule", "target", "loss", "weighting", "times", "level", "space", "sampler", "optimizer")
+CHOICES = (
+    "network",
+    "schedule",
+    "target",
+    "loss",
+    "weighting",
+    "times",
+    "level",
+    "space",
+    "sampler",
+    "optimizer",
+    "augmentation",
+)
 LEFT_OUT = ("choices", "name", "trial", "init_from", "compile")  # compile=true takes minutes; files are tried elsewhere
 
 
@@ -32,10 +50,6 @@ def try_one(random: Random) -> Outcome:
 
 def _begin(overrides: tuple[str, ...], folder: Path) -> None:
     """All that train.py does, with one step of training and no scores."""
-    from diffusion_lab.commands import train
-    from diffusion_lab.experiments.runs import Run
-    from diffusion_lab.tasks import fitting
-
     cfg = compose_config("train", overrides)
     whole, fitting.fit = fitting.fit, _one_step
     try:
@@ -46,9 +60,6 @@ def _begin(overrides: tuple[str, ...], folder: Path) -> None:
 
 
 def _one_step(task, model, images, setting) -> dict:
-    from diffusion_lab.parts import build
-    from diffusion_lab.tasks.fitting import quiet_lightning, training_of
-
     quiet_lightning()
     settings = {**setting.config["trainer"], "precision": setting.machine.precision, "enable_progress_bar": False}
     trainer = build({**settings, "fast_dev_run": True}, "trainer", logger=False, default_root_dir=str(setting.run.folder))
@@ -74,6 +85,4 @@ def _keys() -> list[str]:
 
 @functools.cache
 def _choices(group: str) -> list[str]:
-    from diffusion_lab.conf_path import CONF
-
     return sorted(file.stem for file in (CONF / group).glob("*.yaml"))

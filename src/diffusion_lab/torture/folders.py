@@ -9,24 +9,15 @@ from random import Random
 import numpy as np
 from PIL import Image
 
+from diffusion_lab.data.cache import decode
+from diffusion_lab.data.sources import folder
 from diffusion_lab.torture.trial import Outcome, tried
 
 MODES = ("RGB", "L", "RGBA", "P", "1", "CMYK", "I;16", "LA")
 NAMES = ("a.jpg", "b.png", "c.webp", "d.bmp", "[/b].png", "ä ö.jpg", "-rf.png", "x" * 200 + ".png", "e.JPG", "${seed}.png")
 ODD = (
-    "empty",
-    "text",
-    "cut",
-    "flipped",
-    "fifo",
-    "dangling",
-    "loop",
-    "folder",
-    "bytes",
-    "other",
-    "unreadable",
-    "huge",
-    "copy",
+    *("empty", "text", "cut", "flipped", "fifo", "dangling", "loop", "folder"),
+    *("bytes", "other", "unreadable", "huge", "copy"),
 )
 
 
@@ -40,14 +31,11 @@ def try_one(random: Random) -> Outcome:
 
 
 def _decode(at: Path, random: Random, odd: list[str], skip: bool, classes: bool) -> None:
-    from diffusion_lab.data.cache import decode
-    from diffusion_lab.data.sources import folder
-
     root = at / "images"
     for i in range(random.choice((0, 1, 2, 3, 8))):
-        place = root / (random.choice(("one", "two")) if classes else ".")
-        place.mkdir(parents=True, exist_ok=True)
-        (place / f"{i}{random.choice(NAMES)}").write_bytes(_image(random))
+        file = root / (random.choice(("one", "two")) if classes else ".") / f"{i}{random.choice(NAMES)}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(_image(random))
     root.mkdir(exist_ok=True)
     for kind in odd:
         _add(root, kind, random)

@@ -21,7 +21,7 @@ INPUTS = {
     "sweep files": sweep_files.try_one,
     "checkpoints": checkpoints.try_one,
 }
-SHARES = {**dict.fromkeys(INPUTS, 0.15), "kills": 0.25, "damaged files": 0.15}  # of the time
+SHARES = dict(zip((*INPUTS, "kills", "damaged files"), (0.25, 0.05, 0.05, 0.15, 0.35, 0.15), strict=True))  # of the time
 
 
 def torture(minutes: float, seed: int = 0) -> bool:
@@ -61,8 +61,9 @@ def _all(random: Random, scratch: Path) -> Iterator[tuple[str, Callable[[], tupl
         return outcome, max(1, count)
 
     yield "kills", killed
-    cache = Path(os.environ["DIFFUSION_LAB_CACHE"])
-    yield "damaged files", lambda: (faults.try_one(random, scratch / "whole", cache), 1)
+    cache, damaged = Path(os.environ["DIFFUSION_LAB_CACHE"]), _new(scratch, "damaged")
+    run = next(run for name, run in whole.items() if "loss" not in name)
+    yield "damaged files", lambda: (faults.try_one(random, damaged, cache, run), 1)
 
 
 def _new(scratch: Path, name: str) -> Path:

@@ -5,7 +5,10 @@ from pathlib import Path
 from random import Random
 
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from diffusion_lab.commands.sweep import command_line
+from diffusion_lab.experiments import sweeps
 from diffusion_lab.torture.folders import flipped
 from diffusion_lab.torture.trial import CANARY, Outcome, tried
 
@@ -23,24 +26,8 @@ SOUND = {
     },
 }
 ODD = (
-    *(
-        None,
-        True,
-        -1,
-        0,
-        3.5,
-        float("nan"),
-        float("inf"),
-        2**70,
-        "",
-        "xyz",
-        "${oc.env:HOME}",
-        [],
-        [[]],
-        [None],
-        {},
-        {"a": {}},
-    ),
+    *(None, True, -1, 0, 3.5, float("nan"), float("inf"), 2**70, "", "xyz", "${oc.env:HOME}"),
+    *([], [[]], [None], {}, {"a": {}}),
     *({"values": []}, {"min": 2, "max": 1}, {"distribution": "nosuch"}, {"values": [1, "a", None]}, {"value": {"x": 1}}),
 )
 HOSTILE = ("!!python/object/apply:os.system ['touch $" + CANARY + "']", "&a [*a]", "/bin/sh", "{_target_: os.system}")
@@ -53,11 +40,6 @@ def try_one(random: Random) -> Outcome:
 
 
 def _read(folder: Path, text: str) -> None:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    from diffusion_lab.commands.sweep import command_line
-    from diffusion_lab.experiments import sweeps
-
     file = folder / "sweep.yaml"
     file.write_text(text, encoding="utf-8")
     _, arguments = command_line(str(file), [], dry_run=True)

@@ -37,9 +37,11 @@ class Outcome:
 def tried(given: str, act: Callable[[Path], None], seconds: int = 30) -> Outcome:
     """`act(folder)` in an empty folder, its output caught, for so many seconds at most."""
     with tempfile.TemporaryDirectory(prefix="torture-") as scratch, _watched(seconds):
-        canary = Path(scratch, "canary")
+        canary, inner = Path(scratch, "canary"), Path(scratch, "a/b/c")
         os.environ[CANARY] = str(canary)
-        name, told = _outcome(act, Path(scratch))
+        inner.mkdir(parents=True)
+        with contextlib.chdir(inner):  # what writes to ../.. stays within
+            name, told = _outcome(act, inner)
         return Outcome("ran code" if canary.exists() else name, given, told)
 
 

@@ -1,7 +1,8 @@
 """What a denoiser's training minimises: functions of (denoiser, image, label, noise, time, progress) to a scalar.
 
 image and noise are (B, C, H, W) in the denoiser's space, label (B,) rows of its conditions, time (B,) in [0, 1]; progress, a
-scalar in [0, 1), is the share of the training's steps that are done.
+scalar in [0, 1), is the share of the steps that are done. With an augmentation that the network is told about, there
+is a keyword `augmented` (B, numbers) too.
 """
 
 import math
@@ -58,10 +59,11 @@ class Denoising:
         noise: Tensor,
         time: Tensor,
         progress: Tensor | float = 0.0,
+        augmented: Tensor | None = None,
     ) -> Tensor:
         signal_rate, noise_rate = rates = denoiser.rates(time)
         noisy = denoiser.noisy(image, noise, time)
-        output, fraction = denoiser.output(noisy, time, label)
+        output, fraction = denoiser.output(noisy, time, label, augmented)
         taught = self.teacher(Prediction(image, noise), noisy, time, label)
         target, gain = denoiser.target.of(taught.image, taught.noise, *rates), denoiser.target.gain(*rates)
         losses = self.loss(output, target).flatten(1).mean(1)
@@ -113,11 +115,12 @@ class GuidanceDistillation:
         noise: Tensor,
         time: Tensor,
         progress: Tensor | float = 0.0,
+        augmented: Tensor | None = None,
     ) -> Tensor:
         lowest, highest = denoiser.scales
         scale = lowest + (highest - lowest) * torch.rand_like(time)
         noisy = denoiser.noisy(image, noise, time)
-        output, _ = denoiser.output(noisy, time, label, scale)
+        output, _ = denoiser.output(noisy, time, label, augmented, scale)
         taught = self.teacher(Prediction(image, noise), noisy, time, label, scale)
         target = denoiser.target.of(taught.image, taught.noise, *denoiser.rates(time))
         losses = self.loss(output, target).flatten(1).mean(1)
@@ -178,6 +181,7 @@ class Consistency:
         noise: Tensor,
         time: Tensor,
         progress: Tensor | float = 0.0,
+        augmented: Tensor | None = None,
     ) -> Tensor:
         signal_rate, noise_rate = denoiser.schedule(time)
         sigma = noise_rate / signal_rate
@@ -187,16 +191,22 @@ class Consistency:
         noisy = denoiser.noisy(image, noise, time)
         taught = self.teacher(Prediction(image, noise), noisy, time, label)
         dropout = _Dropout(denoiser)
-        estimate = denoiser(noisy, time, label).image
+        estimate = self._image(denoiser, noisy, time, label, augmented)
         dropout.repeat()
         with torch.no_grad():
             cleaner = denoiser.noisy(taught.image, taught.noise, earlier)
-            target = torch.where(is_clean.view(-1, 1, 1, 1), taught.image, denoiser(cleaner, earlier, label).image)
+            target = self._image(denoiser, cleaner, earlier, label, augmented)
+            target = torch.where(is_clean.view(-1, 1, 1, 1), taught.image, target)
         fall = fall_of(denoiser.schedule, time)
         weights = self.weighting(signal_rate, noise_rate, torch.ones_like(sigma), fall)
         if self.per_gap:
             weights = weights / (sigma - earlier_sigma)
         return (weights * pseudo_huber(estimate - target, self.c * math.sqrt(estimate[0].numel()))).mean()
+
+    @staticmethod
+    def _image(denoiser: NetworkDenoiser, noisy: Tensor, time: Tensor, label: Tensor, augmented: Tensor | None) -> Tensor:
+        output, _ = denoiser.output(noisy, time, label, augmented)
+        return denoiser.target.solve(output, noisy, *denoiser.rates(time))[0]
 
     def earlier(self, sigma: Tensor, progress: Tensor | float) -> Tensor:
         """The other noise level (B,) of the pairs of `sigma` (B,), 0 at least."""

@@ -8,6 +8,7 @@ from torch import Tensor
 from diffusion_lab.data.images import Batch
 from diffusion_lab.denoiser import NetworkDenoiser
 from diffusion_lab.metrics.errors import denoising_errors
+from diffusion_lab.training.augmentation import nothing
 from diffusion_lab.training.module import Training
 
 
@@ -19,26 +20,46 @@ class DenoiserTraining(Training):
         criterion: (denoiser, image, label, noise, time, progress) to a scalar, see `diffusion_lab.training.criteria`.
         times: (count, device, schedule) to diffusion times (count,).
         label_dropout: probability of hiding an image's label, so that the network also works without one.
+        augmentation: what is done to the images, see `diffusion_lab.training.augmentation`.
         settings: of any Training.
     """
 
-    def __init__(self, model: NetworkDenoiser, criterion: Callable, times: Callable, label_dropout: float, **settings):
+    def __init__(
+        self,
+        model: NetworkDenoiser,
+        criterion: Callable,
+        times: Callable,
+        label_dropout: float,
+        augmentation: Callable = nothing,
+        **settings,
+    ):
         super().__init__(model, **settings)
         self.criterion = criterion
         self.times = times
         self.label_dropout = label_dropout
+        self.augmentation = augmentation
 
     def draw(self, batch: Batch) -> tuple[Tensor, ...]:
         count = len(batch.pixels)
         hidden = torch.rand(count, device=self.device) < self.label_dropout
-        image = self.model.space.encode(batch.pixels)
+        image, augmented = self.augmentation(self.model.space.encode(batch.pixels))
         noise = torch.randn_like(image)
         time = self.times(count, self.device, self.model.schedule)
         progress = torch.full((), self.progress, device=self.device)  # no number: a compiled objective would be made anew
-        return image, torch.where(hidden, -1, batch.label), noise, time, progress
+        drawn = image, torch.where(hidden, -1, batch.label), noise, time, progress
+        return drawn if augmented is None else (*drawn, augmented)
 
-    def objective(self, image: Tensor, label: Tensor, noise: Tensor, time: Tensor, progress: Tensor | float = 0.0) -> Tensor:
-        return self.criterion(self.model, image, label, noise, time, progress)
+    def objective(
+        self,
+        image: Tensor,
+        label: Tensor,
+        noise: Tensor,
+        time: Tensor,
+        progress: Tensor | float = 0.0,
+        augmented: Tensor | None = None,
+    ) -> Tensor:
+        shown = {} if augmented is None else {"augmented": augmented}  # which a criterion need not know of
+        return self.criterion(self.model, image, label, noise, time, progress, **shown)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         errors = denoising_errors(self.model, *batch)

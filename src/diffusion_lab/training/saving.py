@@ -16,6 +16,17 @@ class SafeCheckpoints(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         path = Path(path)
         with replacing(path) as scratch:
-            torch.save(checkpoint, scratch)
+            _save(checkpoint, scratch)
             if path.name == "last.ckpt" and path.is_file():
                 path.replace(path.with_name("previous.ckpt"))
+
+
+def _save(checkpoint: dict[str, Any], file: Path) -> None:
+    """torch.save, with the OSError of a full disk as it is: torch itself says "unexpected pos 768 vs 662"."""
+    try:
+        with file.open("wb") as opened:
+            torch.save(checkpoint, opened)
+    except RuntimeError as error:
+        if isinstance(error.__context__, OSError):
+            raise error.__context__ from None
+        raise

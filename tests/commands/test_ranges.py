@@ -1,0 +1,174 @@
+"""Every setting has a type and a range: what is none of its values is one line, before torch is imported."""
+
+import copy
+import functools
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+
+from diffusion_lab.commands import train
+from diffusion_lab.commands.checks import check
+from diffusion_lab.commands.composition import check_choices, compose_config
+from diffusion_lab.errors import UserError, user_error_in
+from diffusion_lab.experiments.runs import Run
+from diffusion_lab.parts import build
+from diffusion_lab.tasks import fitting
+from tests.commands.test_edit import written_checkpoint
+from tests.conftest import TINY, composed
+
+# Typed, and what is said of it.
+WRONG = {
+    "trainer.precision=bf16": "trainer.precision=bf16 must be one of auto, 32-true, bf16-mixed",
+    "trainer.precision=xyz": "must be one of",
+    "trainer.accelerator=cuda:0": "trainer.accelerator=cuda:0 must be one of auto, cpu, gpu, cuda",
+    "trainer.accelerator=gpuu": "must be one of",
+    "trainer.devices=2": "trainer.devices=2 needs trainer=ddp",
+    "trainer.devices=auto": "needs trainer=ddp",
+    "trainer.gradient_clip_val=-1": "must be a number in (0, inf)",
+    "label_dropout=2": "label_dropout=2 must be a number in [0, 1]",
+    "ema.decay=2": "must be a number in [0, 1)",
+    "learning_rate.warmup=-3": "must be a number in [0, 1]",
+    "optimizer.lr=-1": "must be a number in (0, inf)",
+    "optimizer.lr=fast": "must be a number in (0, inf)",
+    "optimizer.lr=nan": "must be a finite number",
+    "seed=9223372036854775808": "must be a whole number, at least 0 and at most",
+    "seed=-1": "must be a whole number",
+    "seed=true": "must be a whole number",
+    "network.num_classes=5": "network.num_classes=5 must be 0, or as many as the data has: 10",
+    "monitor=val/nosuch": "must be val/image_loss or val/noise_loss",
+    "network.heads=[1]": "network.heads=[1] must be as many as network.widths=",
+    "metrics.figures.kid.subsets=0": "must be a whole number, at least 1",
+    "metrics.samples=1": "must be a whole number, at least 2",
+    "data.cache_dir=null": "must be a word",
+    "epochs=null": "epochs=null must be",
+    "data=5": "data=5 must name one of the choices below conf/data",
+}
+
+
+@functools.cache
+def before(*overrides: str) -> DictConfig:
+    return compose_config("train", overrides)
+
+
+def typed_after(typed: str, *overrides: str) -> DictConfig:
+    """What `compose_config("train", [*overrides, typed])` gives, without composing all again for the sake of one setting."""
+    check_choices([typed])
+    try:
+        override = OverridesParser.create().parse_override(typed)
+    except HydraException as error:  # as compose_config answers
+        raise UserError(" ".join(str(error).split())) from error
+    cfg = copy.deepcopy(before(*overrides))
+    OmegaConf.update(cfg, override.get_key_element(), override.value())
+    return cfg
+
+
+@pytest.mark.parametrize("typed", WRONG)
+def test_what_is_no_value_is_one_line(typed):
+    with pytest.raises(UserError) as caught:
+        check(typed_after(typed))
+    assert WRONG[typed] in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    return written_checkpoint(tmp_path_factory.mktemp("checkpoint") / "untrained.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("script", "typed", "message"),
+    [
+        ("sample", "checkpoint=7", "checkpoint=7 must be a word"),
+        ("edit", "checkpoint=7", "checkpoint=7 must be a word"),
+        ("evaluate", "checkpoint=7", "checkpoint=7 must be a word"),
+        *((script, "accelerator=gpuu", "must be one of auto, cpu, gpu, cuda") for script in ("sample", "edit", "evaluate")),
+        *((script, "precision=bf16", "must be one of") for script in ("sample", "edit", "evaluate")),
+        *((script, "seed=9223372036854775808", "at most") for script in ("sample", "edit", "evaluate")),
+        ("sample", "count=1e9", "count=1000000000.0 must be a whole number"),
+        ("sample", "gif=5", "must be true or false"),
+        ("evaluate", "trusted=torch", "must be a list"),
+    ],
+)
+def test_the_other_programs_too(script, typed, message, checkpoint):
+    more = ["edit=noise"] if script == "edit" else []
+    with pytest.raises(UserError) as caught:
+        check(composed(script, f"checkpoint={checkpoint}", *more, typed))
+    assert message in str(caught.value)
+
+
+VALUES = (
+    *("xyz", "''", "-1", "0", "0.5", "-0.5", "1e30", "nan", "inf", "true", "null", "[]", "[1]", "[a,b]", "{a:1}", "{}"),
+    *(str(2**70), "/dev/null", "'[/b]'", "äöü", "'${nosuch}'", "'${oc.env:HOME}'", "'???'"),
+)
+NOT_TRIED = ("choices", "name", "trial", "init_from", "compile")  # words of no meaning; files; and minutes of compiling
+MORE = ("network.widths=[8,8]", "data.max_images=40", "batch_size=8", "metrics.samples=8", "sampler.steps=2", "logger=csv")
+
+
+@functools.cache
+def keys() -> list[str]:
+    """Every setting of train.py, groups and parts of groups too."""
+
+    def below(node: DictConfig, place: str) -> list[str]:
+        found = []
+        for key in node:
+            child = node._get_node(key)
+            found.append(f"{place}{key}")
+            if isinstance(child, DictConfig) and not (child._is_none() or child._is_interpolation()):
+                found += below(child, f"{place}{key}.")
+        return found
+
+    return [key for key in below(before(*TINY, *MORE), "") if key.split(".")[0] not in NOT_TRIED]
+
+
+def answer(monkeypatch, folder: Path, typed: str, compose: Callable) -> str | None:
+    """What train.py says against `typed`, None where it would train. All is built that it would train with."""
+
+    def built(task, model, images, setting) -> dict:
+        from diffusion_lab.tasks.fitting import training_of
+
+        training_of(task, model, setting).optimizer(model.parameters())
+        build({**setting.config["trainer"], "precision": setting.machine.precision}, "trainer", logger=False)
+        return {}
+
+    monkeypatch.setattr(fitting, "fit", built)
+    try:
+        run = Run(folder / "run")
+        train.fit(train.training_config(compose(typed), run), run)
+    except Exception as error:
+        mistake = user_error_in(error)
+        if mistake is None:
+            raise AssertionError(f"{typed} ends in a traceback") from error
+        assert "\n" not in str(mistake).strip(), typed
+        return str(mistake)
+    return None
+
+
+def pairs() -> list[str]:
+    """Every setting with every value, in an order that is always the same."""
+    found = [f"{key}={value}" for key in keys() for value in VALUES]
+    random.Random(0).shuffle(found)
+    return found
+
+
+def test_no_setting_ends_in_a_traceback(monkeypatch, tmp_path):
+    assert len(keys()) > 120
+    said = [answer(monkeypatch, tmp_path, typed, lambda typed: typed_after(typed, *TINY, *MORE)) for typed in pairs()[:25]]
+    assert sum(each is not None for each in said) > 10
+
+
+@pytest.mark.slow
+def test_no_setting_whatever_ends_in_a_traceback(monkeypatch, tmp_path):
+    for typed in pairs():
+        answer(monkeypatch, tmp_path, typed, lambda typed: compose_config("train", [*TINY, *MORE, typed]))
+
+
+def test_sound_values_are_not_refused():
+    """Of each kind one that is near an end of its range."""
+    sound = ["seed=9223372036854775807", "label_dropout=1", "ema.decay=0", "learning_rate.warmup=0", "data.max_images=null"]
+    check(composed("train", *sound, "trainer.gradient_clip_val=1", "trainer.accelerator=cpu", "metrics.vlb_calls=20"))
+    check(composed("train", "trainer=ddp", "trainer.devices=2"))

@@ -1,0 +1,71 @@
+"""What an interrupted run goes on from, when files of it are damaged."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffusion_lab.checkpoints import load_checkpoint
+from diffusion_lab.errors import UserError
+from diffusion_lab.experiments.runs import Run
+from diffusion_lab.tasks.fitting import resumed_from
+from tests.commands.test_edit import written_checkpoint
+
+STEPS = {"last.ckpt": 30, "previous.ckpt": 20, "best.ckpt": 10}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A run's checkpoints, told apart by their steps."""
+    folder = tmp_path_factory.mktemp("run") / "checkpoints"
+    folder.mkdir()
+    state = torch.load(written_checkpoint(folder / "last.ckpt"), weights_only=True)
+    for name, step in STEPS.items():
+        torch.save({**state, "global_step": step}, folder / name)
+    return folder
+
+
+@pytest.fixture
+def run(whole, tmp_path) -> Run:
+    shutil.copytree(whole, tmp_path / "run/checkpoints")
+    return Run(tmp_path / "run")
+
+
+def damage(file: Path, how: str) -> None:
+    content = file.read_bytes()
+    file.unlink()
+    if how == "emptied":
+        file.touch()
+    elif how == "cut":
+        file.write_bytes(content[: len(content) // 2])
+    elif how == "a bit turned":
+        place = len(content) // 2  # in the weights
+        file.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    elif how == "text":
+        file.write_text("this is something else")
+
+
+@pytest.mark.parametrize("how", ["emptied", "cut", "a bit turned", "text", "removed"])
+def test_the_furthest_sound_checkpoint_is_gone_on_from(run, how, caplog):
+    config = load_checkpoint(run.last_checkpoint).config
+    expected = [*STEPS.values(), None]
+    for name, step, next_step in zip(STEPS, expected, expected[1:], strict=False):
+        found = resumed_from(run, config)
+        assert found.state["global_step"] == step
+        assert load_checkpoint(run.last_checkpoint).state["global_step"] == step  # in its place again
+        for spoiled in {name, "last.ckpt"}:
+            damage(run.checkpoints / spoiled, how)
+        found = resumed_from(run, config)
+        assert (found and found.state["global_step"]) == next_step
+        if how != "removed":
+            assert f"passed over: checkpoint={run.checkpoints / name}" in caplog.text
+    if how != "removed":
+        assert "no checkpoint of run can be read: training begins anew" in caplog.text
+    assert [path.name for path in run.checkpoints.glob(".*")] == []
+
+
+def test_a_checkpoint_of_another_config_is_not_gone_on_from(run):
+    config = load_checkpoint(run.last_checkpoint).config
+    with pytest.raises(UserError, match="is of another config than this run's: move"):
+        resumed_from(run, {**config, "epochs": 99})

@@ -1,0 +1,51 @@
+"""Checkpoints survive full disks and a TMPDIR elsewhere."""
+
+import resource
+import signal
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffusion_lab.errors import user_error_in
+from diffusion_lab.training.saving import SafeCheckpoints
+
+
+def value_of(file: Path) -> int:
+    return torch.load(file, weights_only=True)["value"]
+
+
+def test_the_one_before_is_kept(tmp_path):
+    for value in range(3):
+        SafeCheckpoints().save_checkpoint({"value": value}, tmp_path / "last.ckpt")
+    assert value_of(tmp_path / "last.ckpt") == 2
+    assert value_of(tmp_path / "previous.ckpt") == 1
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_nothing_goes_through_tmpdir(tmp_path, monkeypatch):
+    """A file that is copied from another file system can be cut off: Lightning left one of 0 bytes."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "another file system, not even there"))
+    SafeCheckpoints().save_checkpoint({"value": 1}, str(tmp_path / "run/last.ckpt"))
+    assert value_of(tmp_path / "run/last.ckpt") == 1
+
+
+@pytest.fixture
+def small_disk():
+    """No file grows beyond 100 kB."""
+    old, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, old[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_last_checkpoint(tmp_path, small_disk):
+    file = tmp_path / "last.ckpt"
+    SafeCheckpoints().save_checkpoint({"value": 1}, file)
+    with pytest.raises(OSError, match="too large") as caught:
+        SafeCheckpoints().save_checkpoint({"value": 2, "weights": torch.zeros(100_000)}, file)
+    assert str(user_error_in(caught.value)) == f"{file}: File too large"
+    assert value_of(file) == 1
+    assert list(tmp_path.iterdir()) == [file]
