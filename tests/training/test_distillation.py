@@ -21,7 +21,7 @@ from diffusion_lab.sampling.draw import NetworkCalls
 from diffusion_lab.sampling.guidance import ClassifierFreeGuidance, DistilledGuidance
 from diffusion_lab.sampling.samplers import ddim
 from diffusion_lab.spaces.pixels import Pixels
-from diffusion_lab.training.criteria import Denoising, GuidanceDistillation
+from diffusion_lab.training.criteria import Consistency, Denoising, GuidanceDistillation
 from diffusion_lab.training.teachers import Data, Teacher, TwoSteps, TwoStepsTeacher
 from tests.networks.test_unet import waken
 from tests.sampling.ideal import GaussianNetwork, LabelledNetwork, MixtureNetwork, ideal_denoiser
@@ -177,3 +177,24 @@ def test_what_cannot_be_distilled_is_refused(guided):
         ScaledDenoiser(PerPixel(), Cosine(), Image(), signal_power, Pixels(1, 4))
     with pytest.raises(UserError, match=r"teacher\.checkpoint knows 2 labels, and the student is to know 3"):
         Teacher(mixture()).check(ideal_denoiser(PerPixel(3), Cosine(), classes=3))
+
+
+@pytest.mark.parametrize("kind", ["consistency", "guidance", "two steps"])
+def test_a_teacher_learns_nothing(kind):
+    torch.manual_seed(0)
+    parts = (Cosine(), Image(), signal_power, Pixels(1, 4), Classes(2))
+    theirs, student = NetworkDenoiser(PerPixel(classes=2), *parts), ScaledDenoiser(PerPixel(classes=2), *parts)
+    before = copy.deepcopy(theirs.state_dict())
+    criterion = {
+        "consistency": Consistency(Teacher(ClassifierFreeGuidance(theirs, 2.0)), uniform),
+        "guidance": GuidanceDistillation(MSE, uniform, Teacher(theirs)),
+        "two steps": Denoising(MSE, uniform, TwoStepsTeacher(TwoSteps(theirs, 2))),
+    }[kind]
+    image, noise, label = torch.randn(8, 1, 4, 4), torch.randn(8, 1, 4, 4), torch.randint(-1, 2, (8,))
+    optimizer = torch.optim.Adam(student.parameters(), 0.1)
+    criterion(student, image, label, noise, grid(8, CPU, None, 2), 0.9).backward()
+    optimizer.step()
+    assert all(torch.equal(value, theirs.state_dict()[key]) for key, value in before.items())
+    assert all(parameter.grad is None for parameter in theirs.parameters())
+    assert any(parameter.grad.abs().max() > 0 for parameter in student.network.parameters())
+    assert copy.deepcopy(criterion).teacher is criterion.teacher  # as averaging copies a training
