@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_lab.conditions import Classes
+from diffusion_lab.errors import UserError
+from diffusion_lab.networks.embeddings import ClassEmbedding, Sinusoid
 from diffusion_lab.spaces.space import Space
 
 
@@ -141,6 +143,66 @@ class NetworkDenoiser(Denoiser):
 
     def forward(self, noisy: Tensor, time: Tensor, label: Tensor | None = None) -> Prediction:
         output, fraction = self.output(noisy, time, label)
+        return Prediction(*self.target.solve(output, noisy, *self.rates(time)), fraction)
+
+
+class ScaledDenoiser(NetworkDenoiser):
+    """A network denoiser that takes the scale of guidance as an input, so that a guided estimate is one call (Meng et al.
+    2023, arXiv:2210.03142, sec. 3.1).
+
+    The scale's embedding is added to the class's, which every network adds to that of the noise level. It starts as nothing:
+    before training, the estimates are the network's own.
+
+    Args:
+        network, schedule, target, level, space, conditions: of any NetworkDenoiser.
+        scales: the lowest and the highest that it learns.
+
+    Raises:
+        UserError: the network has no classes.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        schedule: nn.Module,
+        target: object,
+        level: Callable,
+        space: Space,
+        conditions: Classes | None = None,
+        scales: tuple[float, float] = (1.0, 4.0),
+    ):
+        super().__init__(network, schedule, target, level, space, conditions)
+        self.scales = tuple(scales)
+        width = self._classes.embedding_dim
+        self.embedding = nn.Sequential(Sinusoid(16, 0.05, 2.0), nn.Linear(32, width), nn.SiLU(), nn.Linear(width, width))
+        for parameter in self.embedding[-1].parameters():
+            nn.init.zeros_(parameter)
+
+    @property
+    def _classes(self) -> ClassEmbedding:
+        found = next((module for module in self.network.modules() if isinstance(module, ClassEmbedding)), None)
+        if found is None:
+            raise UserError("guidance is towards a label: take a network with labels, and a data set that has them")
+        return found
+
+    def output(
+        self,
+        noisy: Tensor,
+        time: Tensor,
+        label: Tensor | None = None,
+        augmented: Tensor | None = None,
+        scale: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """As of any NetworkDenoiser; with a scale of guidance (B,), by default 1."""
+        added = self.embedding(torch.ones_like(time) if scale is None else scale)
+        hook = self._classes.register_forward_hook(lambda module, arguments, vectors: vectors + added)
+        try:
+            return super().output(noisy, time, label, augmented)
+        finally:
+            hook.remove()
+
+    def forward(self, noisy: Tensor, time: Tensor, label: Tensor | None = None, scale: Tensor | None = None) -> Prediction:
+        output, fraction = self.output(noisy, time, label, scale=scale)
         return Prediction(*self.target.solve(output, noisy, *self.rates(time)), fraction)
 
 

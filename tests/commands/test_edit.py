@@ -16,6 +16,7 @@ from diffusion_lab.commands.edit import edit_images
 from diffusion_lab.commands.sample import sample_checkpoint
 from diffusion_lab.commands.train import training_config
 from diffusion_lab.errors import UserError
+from diffusion_lab.experiments.runs import Run
 from diffusion_lab.parts import build
 from tests.conftest import PROJECT, composed
 from tests.networks.test_unet import waken
@@ -214,7 +215,7 @@ def test_guidance_wants_labels_everywhere(script, tmp_path):
     with pytest.raises(UserError, match=r"guidance.scale=3 needs labels"):
         with_choices(load_checkpoint(checkpoint).config, cfg)
     with pytest.raises(UserError, match=r"guidance.scale=3.0 needs labels"):
-        training_config(composed("train", "network.num_classes=0", "guidance=classifier_free"))
+        training_config(composed("train", "network.num_classes=0", "guidance=classifier_free"), Run(tmp_path))
 
 
 def test_several_edits_at_once_leave_a_folder_each(checkpoint, tmp_path):

@@ -16,7 +16,8 @@ from tests.conftest import PROJECT, composed
 from tests.sampling.ideal import GaussianNetwork, ideal_denoiser
 
 CLASSIFIERS = ("classifier", "noisy_classifier")  # see test_classifier.py
-PRESETS = sorted({Path(file).stem for file in (PROJECT / "conf" / "experiment").glob("*.yaml")} - {*CLASSIFIERS})
+TAUGHT = ("guidance_distillation", "progressive_distillation")  # see test_few_steps.py
+PRESETS = sorted({Path(file).stem for file in (PROJECT / "conf/experiment").glob("*.yaml")} - {*CLASSIFIERS, *TAUGHT})
 SMALLER = {  # the same networks, narrow
     "ADMUNet": ["network.width=16", "network.multipliers=[1,1]", "network.blocks=1", "network.attention=[16]"],
     "DiT": ["network.width=32", "network.depth=2", "network.heads=2", "network.patch=16"],

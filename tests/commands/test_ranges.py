@@ -138,7 +138,8 @@ def answer(monkeypatch, folder: Path, typed: str, compose: Callable) -> str | No
 
     monkeypatch.setattr(fitting, "fit", built)
     try:
-        train.fit(train.training_config(compose(typed)), Run(folder / "run"))
+        run = Run(folder / "run")
+        train.fit(train.training_config(compose(typed), run), run)
     except Exception as error:
         mistake = user_error_in(error)
         if mistake is None:

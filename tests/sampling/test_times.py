@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from diffusion_lab.errors import UserError
 from diffusion_lab.process.schedules import Cosine, Edm, Flow, log_snr
 from diffusion_lab.sampling import times
 
@@ -44,6 +45,13 @@ def test_karras_times_have_karras_sigmas(schedule):
     np.testing.assert_allclose(sigma, expected, rtol=1e-6)
     ends = schedule(torch.tensor([1.0, 0.0], dtype=torch.float64))
     np.testing.assert_allclose(sigma[[0, -1]], (ends[1] / ends[0]).clamp(max=80).numpy(), rtol=1e-6)
+
+
+def test_stated_times_are_those():
+    assert times.stated(None, 2, CPU, [1, 0.6]).tolist() == [1, 0.6]
+    for wrong in ([1, 0.6, 0.2], [0.6, 1], [1.2, 0.6]):
+        with pytest.raises(UserError, match=r"must be sampler\.steps=2 falling times"):
+            times.stated(None, 2, CPU, wrong)
 
 
 def test_with_edms_schedule_uniform_and_karras_are_the_same():

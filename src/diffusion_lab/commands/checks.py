@@ -15,6 +15,8 @@ PATHS = (("data", "root"), ("guidance", "checkpoint"), ("metrics", "classifier")
 
 def check(cfg: DictConfig) -> None:
     """Raise UserError for a number out of range, an unknown word, or a data.root that does not exist."""
+    if "teacher" in cfg and OmegaConf.is_missing(cfg.teacher, "checkpoint"):
+        raise UserError("teacher.checkpoint=FILE is missing; a run's are in outputs/<name>/<run>/checkpoints/")
     check_ranges(cfg)
     _check_objective(cfg)
     if OmegaConf.is_missing(cfg, "checkpoint"):
@@ -75,7 +77,7 @@ def _check_together(cfg: DictConfig) -> None:
         raise UserError(
             "network=classifier and objective=cross_entropy want task=classifier: take experiment=noisy_classifier"
         )
-    if task == "denoiser" and cfg.monitor not in ("val/image_loss", "val/noise_loss"):
+    if task and task != "classifier" and cfg.monitor not in ("val/image_loss", "val/noise_loss"):
         raise UserError(f"monitor={cfg.monitor} must be val/image_loss or val/noise_loss, the held-out curves of each epoch")
     if schedule == "learned" and times not in ("uniform", "stratified"):
         raise UserError(f"schedule=learned finds the density of noise levels itself: take times=stratified, not {times}")

@@ -75,12 +75,13 @@ def edit_of(cfg: DictConfig, config: dict, given: bool = False) -> Callable:
         given: whether images are there, that `cfg` does not name.
 
     Raises:
-        UserError: it wants another sampler than that of `config`, or another kind of model.
+        UserError: it wants another sampler than that of `config`, or another kind of model; or the checkpoint cannot do it.
     """
     from diffusion_lab.sampling.edits import needs_of
 
     edit = build(cfg.edit, "edit", _convert_="all")
     needs = needs_of(edit)
+    _check_few_steps(needs, config)
     _check_sampler(needs, config)
     if needs.pixels and (config["model"].get("space") or {}).get("_target_", "").endswith(".Latents"):
         name = cfg.edit._target_.rsplit(".", 1)[-1]
@@ -129,6 +130,29 @@ def _check_sampler(needs: Needs, config: dict) -> None:
     sampler = config["sampler"]
     if needs.ddim and (not sampler["_target_"].endswith(".ddim") or sampler["eta"]):
         raise UserError("this edit goes back the way that DDIM came: take sampler=ddim, with sampler.eta=0")
+
+
+def _check_few_steps(needs: Needs, config: dict) -> None:
+    """Raise UserError where a checkpoint that was distilled to few steps knows less than the edit asks."""
+    criterion, teacher, sampler = (config.get(group) or {} for group in ("criterion", "teacher", "sampler"))
+    if criterion.get("_target_", "").endswith(".Consistency"):
+        if needs.ddim:
+            raise UserError(
+                "this edit goes back the way through the noise, and the checkpoint, of experiment=consistency, knows its "
+                "end only: take the one that it was tuned from"
+            )
+        if not sampler["_target_"].endswith(".consistency"):
+            raise UserError(
+                "the checkpoint, of experiment=consistency, jumps to the image at each call, and this sampler goes step by "
+                "step: take sampler=consistency sampler.steps=8"
+            )
+    if teacher.get("_target_", "").endswith(".two_steps"):
+        steps, spacing = teacher["steps"], (sampler.get("times") or {}).get("_target_", "")
+        if needs.midway or sampler["steps"] != steps or not spacing.endswith(".trailing"):
+            raise UserError(
+                f"the checkpoint, of experiment=progressive_distillation, knows the times of {steps} even steps only: "
+                f"take {'another checkpoint' if needs.midway else f'sampler=ddim sampler.steps={steps}'}"
+            )
 
 
 def inputs_of(cfg: DictConfig, needs: Needs, drawing: Drawing, config: dict) -> Inputs:

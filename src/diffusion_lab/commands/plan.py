@@ -30,7 +30,7 @@ class Job:
 def job_of(overrides: dict, run: Run, cfg: DictConfig) -> Job:
     """Look up the state of the job that `overrides` compose to. Call it while Hydra's runtime config is that of `cfg`."""
     try:
-        config = evaluation_config(cfg)[0] if "checkpoint" in cfg else training_config(cfg)
+        config = evaluation_config(cfg)[0] if "checkpoint" in cfg else training_config(cfg, run)
     except Exception as error:
         mistake = user_error_in(error)
         if mistake is None:

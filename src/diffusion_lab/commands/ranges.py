@@ -29,6 +29,9 @@ WHOLE = {  # key: (least, most)
     "variance.outputs": (1, 2),
     "variance.steps": (2, MOST),
     "criterion.vlb_steps": (2, MOST),
+    "criterion.stages": (1, 100),
+    "teacher.steps": (1, MOST),
+    "times.steps": (1, MOST),
     "sampler.steps": (1, MOST),
     "sampler.resamples": (1, MOST),
     "sampler.jump": (1, MOST),
@@ -68,6 +71,11 @@ REAL = {  # key: an interval
     "trainer.gradient_clip_val": "(0, inf)",
     "variance.vlb_weight": "[0, inf)",
     "criterion.vlb_weight": "[0, inf)",
+    "criterion.q": "(1, inf)",
+    "criterion.k": "[0, inf)",
+    "criterion.b": "[0, inf)",
+    "criterion.c": "[0, inf)",
+    "criterion.sigma_data": "(0, inf)",
     "space.sigma_data": "(0, inf)",
     "weighting.sigma_data": "(0, inf)",
     "weighting.gamma": "[0, inf)",
@@ -121,7 +129,7 @@ CHOICES = {
     "metrics.figures.bits.decoder": ("posterior", "noise"),
 }
 SWITCHES = (
-    *("data.flip", "data.antialias", "gif", "network.pyramid", "network.fourier"),
+    *("data.flip", "data.antialias", "gif", "network.pyramid", "network.fourier", "criterion.per_gap"),
     *("init_from_strict", "model.offload", "model.attention_slicing"),
 )
 WORDS = (

@@ -12,7 +12,8 @@ from diffusion_lab.commands.checks import check, check_labels, plain
 from diffusion_lab.commands.console import command, print_figures, short
 from diffusion_lab.commands.data import decode_source, open_source
 from diffusion_lab.commands.job import alone, attempt, to_minimise
-from diffusion_lab.experiments.runs import Run, content_of
+from diffusion_lab.commands.stages import is_stage, with_teacher
+from diffusion_lab.experiments.runs import Run, content_of, sha256_of
 from diffusion_lab.parts import build
 
 if TYPE_CHECKING:
@@ -36,13 +37,13 @@ def train(cfg: DictConfig, folder: str, is_multirun: bool) -> float:
 
 def run_once(cfg: DictConfig, run: Run) -> dict:
     """The results of `cfg` in `run`'s folder: those that are there, or else made now."""
-    config = training_config(cfg)
+    config = training_config(cfg, run)
     with alone(run, config) as work:
         return work.results or work.finish(fit(config, run))
 
 
-def training_config(cfg: DictConfig) -> dict:
-    """The checked and resolved config of a run.
+def training_config(cfg: DictConfig, run: Run) -> dict:
+    """The checked and resolved config of a run; that of a stage names the run of the stage before as its teacher.
 
     Raises:
         UserError: a mistake that can be found without importing torch.
@@ -51,12 +52,16 @@ def training_config(cfg: DictConfig) -> dict:
     classes = len(open_source(plain(cfg)["data"]).class_names)
     if cfg.data.num_classes is None:  # a folder's classes are known once it is listed
         cfg.data.num_classes = classes
-    config = plain(cfg)
+    config, first = plain(cfg), {}
     check_labels(config)
+    if is_stage(config):
+        first["first_teacher"] = sha256_of(Path(config["teacher"]["checkpoint"]))
+        with_teacher(cfg, run, first["first_teacher"])
+        config = plain(cfg)
     files = {"init_from": config["init_from"], "teacher": config["teacher"].get("checkpoint")}
     # By content: another file of the same name, or other images in the same folder, make another run.
     contents = {key: content_of(Path(file)) for key, file in files.items() if file}
-    return {**config, "contents": {"data": open_source(config["data"]).fingerprint[:16], **contents}}
+    return {**config, "contents": {"data": open_source(config["data"]).fingerprint[:16], **first, **contents}}
 
 
 def fit(config: dict, run: Run) -> dict:

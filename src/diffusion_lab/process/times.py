@@ -23,6 +23,11 @@ def stratified(count: int, device: torch.device, schedule: nn.Module | None = No
     return (torch.randperm(count, device=device) + torch.rand(count, device=device)) / count
 
 
+def grid(count: int, device: torch.device, schedule: nn.Module | None = None, steps: int = 8) -> Tensor:
+    """1 / steps, 2 / steps, ..., 1, all as likely: where a sampler of even steps calls (arXiv:2202.00512, algorithm 2)."""
+    return ((stratified(count, device) * steps).floor() + 1).clamp(max=steps) / steps
+
+
 def logit_normal(
     count: int, device: torch.device, schedule: nn.Module | None = None, mean: float = 0.0, std: float = 1.0
 ) -> Tensor:

@@ -30,6 +30,11 @@ def min_snr(signal_rate: Tensor, noise_rate: Tensor, gain: Tensor, fall: Tensor,
     return (signal_rate / noise_rate).square().clamp(max=gamma) * gain**2
 
 
+def truncated_snr(signal_rate: Tensor, noise_rate: Tensor, gain: Tensor, fall: Tensor) -> Tensor:
+    """max(SNR, 1) on the image (Salimans and Ho 2022, arXiv:2202.00512, sec. 4): pure noise counts as well."""
+    return (signal_rate / noise_rate).square().clamp(min=1) * gain**2
+
+
 def p2(signal_rate: Tensor, noise_rate: Tensor, gain: Tensor, fall: Tensor, k: float = 1.0, gamma: float = 1.0) -> Tensor:
     """1 / (k + SNR) ** gamma on the noise (Choi et al. 2022, arXiv:2204.00227, eq. 8): content before fine detail."""
     ratio = (signal_rate / noise_rate) ** 2

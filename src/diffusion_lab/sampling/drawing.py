@@ -77,7 +77,9 @@ def drawing(config: dict, denoiser: Denoiser, machine: Machine, trusted: Sequenc
     Args:
         trusted: packages whose classes a checkpoint, of a guiding classifier for instance, may name.
     """
-    node = config["guidance"]
+    node, scale = config["guidance"], config["guidance"].get("scale")
+    if isinstance(scale, list):  # each of which sample.py draws with
+        node = {**node, "scale": scale[0]}
     if "checkpoint" in node:
         node = {**node, "trusted": list(trusted)}
     parts = build(node, "guidance"), Finite(build(config["sampler"], "sampler"))

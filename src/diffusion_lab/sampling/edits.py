@@ -41,6 +41,7 @@ class Needs(NamedTuple):
         ddim: that the sampler is DDIM without fresh noise, whose way it goes back.
         small: images may be given smaller, by its `factor`.
         pixels: that the model works on pixels: it turns, blurs or averages them.
+        midway: a denoiser that knows every time, for it begins in the middle of the way.
     """
 
     images: bool = True
@@ -49,6 +50,7 @@ class Needs(NamedTuple):
     ddim: bool = False
     small: bool = False
     pixels: bool = False
+    midway: bool = False
 
 
 def needs(**what) -> Callable:
@@ -140,6 +142,7 @@ def denoise_blur(given: Given, times: Sequence[float]) -> Edited:
     return _denoised(given, times, blurred, "blurred")
 
 
+@needs(midway=True)
 def denoise_once(given: Given, times: Sequence[float], sigmas: Sequence[float] | None = None) -> Edited:
     """Noisy images, and the denoiser's estimate of the image in one network call.
 
@@ -163,11 +166,13 @@ def denoise_once(given: Given, times: Sequence[float], sigmas: Sequence[float] |
     return Edited(columns, figures)
 
 
+@needs(midway=True)
 def denoise(given: Given, times: Sequence[float]) -> Edited:
     """Noisy images, and what the sampler makes of them, whichever it is: from each time on with all its network calls."""
     return _denoised(given, times, lambda noisy, time: _draw_from(given, noisy, time), "denoised")
 
 
+@needs(midway=True)
 def sdedit(given: Given, strengths: Sequence[float]) -> Edited:
     """SDEdit (Meng et al. 2022, arXiv:2108.01073): noise an image to a time, its strength, then draw from there, with any
     sampler. The more noise, the more like the training images and the less like the input."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diffusion_lab.checkpoints import load_checkpoint
 from diffusion_lab.classifier import NoisyClassifier
-from diffusion_lab.denoiser import Denoiser, DenoiserAround, Prediction
+from diffusion_lab.denoiser import Denoiser, DenoiserAround, Prediction, ScaledDenoiser
 from diffusion_lab.errors import UserError
 
 
@@ -24,7 +24,7 @@ class ClassifierFreeGuidance(DenoiserAround):
 
     Args:
         denoiser: trained with labels, some of them hidden.
-        scale: 1 is the denoiser as it is, at its price; 0 the one without labels.
+        scale: 1 is the denoiser as it is, at its price; 0 the one without labels. One number, or one for each image (B,).
         interval: of noise levels, (lowest, highest) sigma = noise_rate / signal_rate, within which it guides; elsewhere
             the scale is 1 (Kynkaanniemi et al. 2024, arXiv:2404.07724). None: everywhere.
         rescale: in [0, 1], how far the guided estimate's standard deviation goes back to the conditional one's, against
@@ -40,7 +40,7 @@ class ClassifierFreeGuidance(DenoiserAround):
     def __init__(
         self,
         denoiser: Denoiser,
-        scale: float = 1.0,
+        scale: float | Tensor = 1.0,
         interval: tuple[float, float] | None = None,
         rescale: float = 0.0,
         rescale_of: str = "image",
@@ -52,7 +52,7 @@ class ClassifierFreeGuidance(DenoiserAround):
             raise UserError("guidance.rescale_of=output needs a network's own output; this model has none: take image")
 
     def forward(self, noisy: Tensor, time: Tensor, label: Tensor | None = None) -> Prediction:
-        if label is None or self.scale == 1:
+        if label is None or (not isinstance(self.scale, Tensor) and self.scale == 1):
             return self.denoiser(noisy, time, label)
         guided = self._guided(time)
         if self.interval and not guided.any():
@@ -84,6 +84,26 @@ class ClassifierFreeGuidance(DenoiserAround):
         signal_rate, noise_rate = self.schedule(time)
         lowest, highest = self.interval
         return (noise_rate >= lowest * signal_rate) & (noise_rate <= highest * signal_rate)
+
+
+class DistilledGuidance(DenoiserAround):
+    """Guidance that the denoiser has learned, at one call where `ClassifierFreeGuidance` takes two.
+
+    Raises:
+        UserError: the denoiser takes no scale, or was not trained with this one.
+    """
+
+    def __init__(self, denoiser: Denoiser, scale: float = 1.0):
+        super().__init__(denoiser)
+        self.scale = scale
+        if not isinstance(denoiser, ScaledDenoiser):
+            raise UserError("guidance=distilled needs a checkpoint that experiment=guidance_distillation leaves")
+        lowest, highest = denoiser.scales
+        if not lowest <= scale <= highest:
+            raise UserError(f"guidance.scale={scale} is none of those that were distilled, {lowest:g} to {highest:g}")
+
+    def forward(self, noisy: Tensor, time: Tensor, label: Tensor | None = None) -> Prediction:
+        return self.denoiser(noisy, time, label, torch.full_like(time, self.scale))
 
 
 class ClassifierGuidance(DenoiserAround):

@@ -306,6 +306,23 @@ def _image_part(images: list[Tensor], length: float, lengths: list[float], eta: 
     return weight * images[0] + first * slope - (first / stretched - 0.5) * curvature
 
 
+def consistency(
+    denoiser: Denoiser, noise: Tensor, label: Tensor | None = None, steps: int = 1, **way: Unpack[Way]
+) -> Tensor:
+    """Multistep consistency sampling (Song et al. 2023, arXiv:2303.01469, algorithm 1): each call gives an image, fresh
+    noise takes it to the next time, and the next call gives a better one. One call is `ddim` with one.
+
+    It is for denoisers whose image estimates are images that could be, which criterion=consistency makes; of others it
+    draws blurred ones.
+    """
+    walk = Walk(denoiser, noise, label, steps, **way)
+    image = walk.predict(walk.start(), walk.times[0], walk.rates[0]).image
+    for time, rates in zip(walk.times[1:], walk.rates[1:], strict=False):
+        signal_rate, noise_rate = rates
+        image = walk.predict(signal_rate * image + noise_rate * walk.fresh(), time, rates).image
+    return image
+
+
 def _churned(walk: Walk, noisy: Tensor, step: int, churn: float) -> tuple[Tensor, float, tuple[float, float]]:
     """Add noise up to a somewhat earlier time, at most the first (arXiv:2206.00364, algorithm 2, lines 4 to 6)."""
     time, (signal_rate, noise_rate) = walk.times[step], walk.rates[step]

@@ -1,10 +1,12 @@
 """The times at which a sampler calls the network: functions of (schedule, steps, device) to times (steps,), falling."""
 
+import itertools
 import math
 
 import torch
 from torch import Tensor, nn
 
+from diffusion_lab.errors import UserError
 from diffusion_lab.process.schedules import log_snr, time_of
 
 MAX_SIGMA = 80.0  # EDM's: an image is as good as gone; some schedules end at thousands
@@ -38,6 +40,19 @@ def log_snr_uniform(schedule: nn.Module, steps: int, device: torch.device) -> Te
     """The log-SNR rises evenly, between the same ends (Lu et al. 2022, arXiv:2206.00927, sec. 3.3)."""
     low, high = _ends(schedule, device)
     return time_of(schedule, low + (high - low) * torch.linspace(0, 1, steps, dtype=torch.float64, device=device))
+
+
+def stated(schedule: nn.Module, steps: int, device: torch.device, values: tuple[float, ...]) -> Tensor:
+    """The times themselves.
+
+    Raises:
+        UserError: they are not as many as the steps, do not fall, or leave [0, 1].
+    """
+    values = list(values)
+    falls = all(a > b for a, b in itertools.pairwise(values))
+    if len(values) != steps or not falls or not all(0 <= value <= 1 for value in values):
+        raise UserError(f"sampler.times.values={values} must be sampler.steps={steps} falling times from 1 to 0")
+    return torch.tensor(values, dtype=torch.float64, device=device)
 
 
 def _ends(schedule: nn.Module, device: torch.device) -> tuple[Tensor, Tensor]:

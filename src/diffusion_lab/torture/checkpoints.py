@@ -14,6 +14,7 @@ import torch
 from diffusion_lab.commands.composition import compose_config
 from diffusion_lab.commands.opened import open_drawing
 from diffusion_lab.commands.train import training_config
+from diffusion_lab.experiments.runs import Run
 from diffusion_lab.parts import build
 from diffusion_lab.torture.command_lines import TINY
 from diffusion_lab.torture.folders import flipped
@@ -52,7 +53,7 @@ def _open(file: Path, content: bytes) -> None:
 @functools.cache
 def _sound() -> dict:
     """What a checkpoint of a tiny run holds, weights at random."""
-    config = training_config(compose_config("train", TINY))
+    config = training_config(compose_config("train", TINY), Run(Path()))
     model = build(config["model"], "model")
     return {"config": config, "state_dict": {f"model.{key}": value for key, value in model.state_dict().items()}}
 

@@ -53,7 +53,8 @@ def _begin(overrides: tuple[str, ...], folder: Path) -> None:
     cfg = compose_config("train", overrides)
     whole, fitting.fit = fitting.fit, _one_step
     try:
-        train.fit(train.training_config(cfg), Run(folder / "run"))
+        run = Run(folder / "run")
+        train.fit(train.training_config(cfg, run), run)
     finally:
         fitting.fit = whole
 

@@ -17,7 +17,7 @@ class DenoiserTraining(Training):
 
     Args:
         model: the denoiser.
-        criterion: (denoiser, image, label, noise, time) to a scalar, see `diffusion_lab.training.criteria`.
+        criterion: (denoiser, image, label, noise, time, progress) to a scalar, see `diffusion_lab.training.criteria`.
         times: (count, device, schedule) to diffusion times (count,).
         label_dropout: probability of hiding an image's label, so that the network also works without one.
         augmentation: what is done to the images, see `diffusion_lab.training.augmentation`.
@@ -45,14 +45,21 @@ class DenoiserTraining(Training):
         image, augmented = self.augmentation(self.model.space.encode(batch.pixels))
         noise = torch.randn_like(image)
         time = self.times(count, self.device, self.model.schedule)
-        drawn = image, torch.where(hidden, -1, batch.label), noise, time
+        progress = torch.full((), self.progress, device=self.device)  # no number: a compiled objective would be made anew
+        drawn = image, torch.where(hidden, -1, batch.label), noise, time, progress
         return drawn if augmented is None else (*drawn, augmented)
 
     def objective(
-        self, image: Tensor, label: Tensor, noise: Tensor, time: Tensor, augmented: Tensor | None = None
+        self,
+        image: Tensor,
+        label: Tensor,
+        noise: Tensor,
+        time: Tensor,
+        progress: Tensor | float = 0.0,
+        augmented: Tensor | None = None,
     ) -> Tensor:
         shown = {} if augmented is None else {"augmented": augmented}  # which a criterion need not know of
-        return self.criterion(self.model, image, label, noise, time, **shown)
+        return self.criterion(self.model, image, label, noise, time, progress, **shown)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         errors = denoising_errors(self.model, *batch)

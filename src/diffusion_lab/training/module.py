@@ -40,6 +40,12 @@ class Training(LightningModule):
         self.seed = seed
         self.config = config
         self.compiled = compiled
+        self.total_steps = 1  # known when it begins
+
+    @property
+    def progress(self) -> float:
+        """The share of all steps that are done."""
+        return self.global_step / self.total_steps
 
     def objective(self, image: Tensor, label: Tensor, noise: Tensor, time: Tensor) -> Tensor:
         """The loss, a scalar, of images (B, C, H, W) in the model's space with this noise at these diffusion times (B,)."""
@@ -65,7 +71,8 @@ class Training(LightningModule):
 
     def configure_optimizers(self):
         optimizer = self.optimizer(self.parameters())
-        scheduler = self.learning_rate(optimizer, total_steps=self.trainer.estimated_stepping_batches)
+        self.total_steps = self.trainer.estimated_stepping_batches
+        scheduler = self.learning_rate(optimizer, total_steps=self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:

@@ -1,0 +1,51 @@
+"""Distillation in stages: each is a run, and learns from the one before, which lies beside it."""
+
+from omegaconf import DictConfig
+
+from diffusion_lab.commands.checks import plain
+from diffusion_lab.errors import UserError
+from diffusion_lab.experiments.runs import NOT_PART_OF_THE_EXPERIMENT, Run
+
+OF_THE_STAGE = {"steps", "checkpoint", "scale", "init_from", "contents", "choices", "names", "version"}
+
+
+def is_stage(config: dict) -> bool:
+    """Whether a config is that of a stage."""
+    return config["teacher"]["_target_"].endswith(".two_steps")
+
+
+def with_teacher(cfg: DictConfig, run: Run, first: str) -> None:
+    """Make the run of twice as many steps, which is otherwise the same and lies beside `run`, the teacher of `cfg`. Where
+    there is none, this is the first stage, and `cfg` keeps its own teacher, whose file has the sha256 `first`.
+
+    Raises:
+        UserError: that run is there, and not finished.
+    """
+    config = plain(cfg)
+    for file in sorted(run.folder.parent.glob("*/config.yaml")):
+        other = Run(file.parent)
+        theirs = other.config()
+        if not _is_before(theirs, config, first):
+            continue
+        if not other.finished():
+            steps = theirs["sampler"]["steps"]
+            raise UserError(f"the stage of {steps} steps before, {other.folder}, is not finished: run it first")
+        cfg.teacher.checkpoint = str(other.last_checkpoint.resolve())
+        cfg.teacher.scale = 1.0  # it has learned the guidance
+        return
+
+
+def _is_before(theirs: dict, config: dict, first: str) -> bool:
+    return (
+        (theirs.get("sampler") or {}).get("steps") == 2 * config["sampler"]["steps"]
+        and (theirs.get("contents") or {}).get("first_teacher") == first
+        and _shared(theirs) == _shared(config)
+    )
+
+
+def _shared(node, place: str = ""):
+    """What two stages of one distillation have in common."""
+    if isinstance(node, dict):
+        inner = {key: f"{place}.{key}".removeprefix(".") for key in node if key not in OF_THE_STAGE}
+        return {key: _shared(node[key], at) for key, at in inner.items() if at not in NOT_PART_OF_THE_EXPERIMENT}
+    return [_shared(child, place) for child in node] if isinstance(node, list) else node
