@@ -173,7 +173,7 @@ def test_a_multirun_takes_its_jobs_along(tmp_path, number, joblib):
     more = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2") if joblib else ()
     arguments = ("-m", *TINY, "epochs=500", "logger=csv", "seed=0,1", *more)
     with begin_command(tmp_path, "train", *arguments) as (process, said):
-        wait_until(lambda: len(list(tmp_path.rglob("last.ckpt"))) > joblib, seconds=120)
+        wait_until(lambda: len(list(tmp_path.rglob("last.ckpt"))) > joblib, seconds=300)
         os.kill(process.pid, number)
         process.join(20)
         wait_until(lambda: not running_in(process.pid))
