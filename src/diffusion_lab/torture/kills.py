@@ -70,7 +70,7 @@ def _begun(folder: Path, words: tuple[str, ...]) -> Iterator:
 
             def wait(seconds: float) -> tuple[int | None, str]:
                 process.join(seconds)
-                return process.exitcode, said[1].read_text().strip()[-200:]
+                return process.exitcode, said[1].read_text().strip()[-200:] if said[1].is_file() else ""
 
             yield wait
             kill(process)

@@ -9,7 +9,6 @@ from pathlib import Path
 from random import Random
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from diffusion_lab.torture import checkpoints, command_lines, faults, folders, kills, sweep_files
@@ -31,19 +30,17 @@ def torture(minutes: float, seed: int = 0) -> bool:
     with tempfile.TemporaryDirectory(prefix="torture-") as scratch:
         os.environ["DIFFUSION_LAB_CACHE"] = str(Path(scratch, "cache"))
         for what, outcomes in _all(Random(seed), Path(scratch)):
-            counted, short = Counter(), []
+            counted, short = Counter(), 0
             until = time.monotonic() + 60 * minutes * SHARES[what]
             while time.monotonic() < until:
                 outcome, count = outcomes()
                 counted[outcome.name] += count
-                short += [outcome] if outcome.is_shortfall else []
-            table.add_row(
-                what,
-                *(str(number) for number in (sum(counted.values()), counted["worked"], counted["one line"])),
-                str(len(short)),
-            )
-            for outcome in short:
-                Console().print(escape(f"{what}: {outcome.name}: {outcome.given}: {outcome.told}"), highlight=False)
+                if outcome.is_shortfall:
+                    short += 1
+                    print(f"{what}: {outcome.name}: {outcome.given}: {outcome.told}", flush=True)
+            tried = sum(counted.values())
+            table.add_row(what, *map(str, (tried, counted["worked"], counted["one line"], short)))
+            print(f"{what}: {tried} tried, {short} fell short", flush=True)
             sound = sound and not short
     Console().print(table)
     return sound
