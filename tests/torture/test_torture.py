@@ -10,7 +10,7 @@ from diffusion_lab.torture import checkpoints, command_lines, folders, kills, sw
 from diffusion_lab.torture.run import torture
 from diffusion_lab.torture.trial import CANARY, tried
 
-TRIES = {command_lines: 20, folders: 60, sweep_files: 60, checkpoints: 12}
+TRIES = {command_lines: 15, folders: 60, sweep_files: 60, checkpoints: 12}
 
 
 @pytest.mark.parametrize("inputs", TRIES, ids=lambda module: module.__name__.split(".")[-1])

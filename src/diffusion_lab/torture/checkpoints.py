@@ -12,7 +12,7 @@ from random import Random
 import torch
 
 from diffusion_lab.commands.composition import compose_config
-from diffusion_lab.commands.opened import open_drawing
+from diffusion_lab.commands.opened import drawing_of, open_model
 from diffusion_lab.commands.train import training_config
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.parts import build
@@ -46,7 +46,9 @@ def try_one(random: Random) -> Outcome:
 
 def _open(file: Path, content: bytes) -> None:
     file.write_bytes(content)
-    drawing, _ = open_drawing(compose_config("sample", [f"checkpoint={file}", "accelerator=cpu"]))
+    cfg = compose_config("sample", [f"checkpoint={file}", "accelerator=cpu"])
+    opened, config = open_model(cfg)
+    drawing = drawing_of(opened, config, cfg)
     list(drawing.images(1, drawing.classes_in_turn(1), 1))
 
 
