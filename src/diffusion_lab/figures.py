@@ -58,13 +58,13 @@ class Figure:
         return asdict(self)
 
 
-HELD_OUT = ("data", "image_size", "real_images")
+HELD_OUT = ("data", "image_size", "real_images", "held_out")
 DRAWN = (*HELD_OUT, "samples", "network_calls", "feature_extractor", "extractor_resolution", "protocol")
 
 KID = Figure("kid", "KID", depends_on=DRAWN, error="kid_std", curve=True)
 FID = Figure("fid", "FID", digits=2, depends_on=DRAWN, curve=True)
-NOISE_LOSS = Figure("noise_loss", "noise_loss", depends_on=HELD_OUT, curve=True)
-IMAGE_LOSS = Figure("image_loss", "image_loss", depends_on=HELD_OUT, curve=True)
+NOISE_LOSS = Figure("noise_loss", "noise_loss", depends_on=(*HELD_OUT, "units"), curve=True)
+IMAGE_LOSS = Figure("image_loss", "image_loss", depends_on=(*HELD_OUT, "units"), curve=True)
 BITS = Figure(
     *("bits_per_dimension", "bits/dim"), digits=3, depends_on=HELD_OUT, error="bits_per_dimension_error", ranked=False
 )

@@ -75,7 +75,7 @@ def test_digits_are_read_as_asked(default_run):
 
 
 def test_default_run_fits_its_six_minutes(default_run):
-    assert default_run.results()["train_seconds"] < 300  # the rest of the six minutes: start, scores, pictures
+    assert default_run.results()["fit_seconds"] < 300  # the rest of the six minutes: start, scores, pictures
     losses = [
         float(row["val/image_loss"]) for row in csv.DictReader(default_run.metrics_file.open()) if row["val/image_loss"]
     ]

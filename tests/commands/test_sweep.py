@@ -12,7 +12,7 @@ from tests.conftest import PROJECT, TINY
 from tests.typed import begin_command, kill, one_line_error, type_command
 
 SWEEPS = PROJECT / "sweeps"
-COSTS = ("train_seconds",)  # what two runs of the same thing may differ in
+COSTS = ("train_seconds", "fit_seconds")  # what two runs of the same thing may differ in
 
 
 def tiny_sweep(folder: Path, **changes) -> str:

@@ -30,6 +30,7 @@ KEYS = {
         "epochs",
         "steps",
         "train_seconds",
+        "fit_seconds",
         "score_seconds",
         "train_images_per_second",
         "seed",

@@ -57,12 +57,13 @@ def test_kid_equals_torch_fidelitys_where_nothing_is_random(features):
 
 def test_kid_per_batch_averages_the_formula_over_batches_in_order(features):
     real, generated = features
-    pairs = [(real[i : i + 128], generated[i : i + 128]) for i in (0, 128, 256)]
-    sized = [(a[: len(b)], b[: len(a)]) for a, b in pairs]
-    expected = [kid_by_formula(a.numpy(), b.numpy()) for a, b in sized]
+    pairs = [(real[i : i + 128].numpy(), generated[i : i + 128].numpy()) for i in (0, 128)]  # a last one of 4 is left out
+    expected = [kid_by_formula(*pair) for pair in pairs]
     mean, std = kid_per_batch(real, generated, batch_size=128)
     assert mean == pytest.approx(np.mean(expected), rel=1e-5)
     assert std == pytest.approx(np.std(expected), rel=1e-5)
+    few = kid_by_formula(real[:100].numpy(), generated[:100].numpy())
+    assert kid_per_batch(real[:120], generated[:100], batch_size=128)[0] == pytest.approx(few, rel=1e-5)
 
 
 def test_fid_is_the_formula_and_torch_fidelitys(features):

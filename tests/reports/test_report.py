@@ -86,6 +86,53 @@ def test_effects_are_sentences_one_can_quote(tmp_path):
     assert re.match("(mae and mse|mse and mae) are not separated on KID: ", said[1])
 
 
+def test_a_seed_counts_once_however_often_and_wherever_it_was_run(tmp_path):
+    """3 and 3.0 are one setting, and images at another place are the same images."""
+    runs = [made_run(tmp_path, 0.2, 0, settings={"optimizer.lr": lr}) for lr in (1, 1.0, 2)]
+    assert runs[0].results()["config_hash"] == runs[1].results()["config_hash"]
+    cells = report(runs, "kid", "test", with_pictures=False).cells
+    assert sorted(cells["kid_seeds"]) == [1, 1]
+    runs = [
+        made_run(tmp_path / place, kid, 0, settings={"data.root": place}, loss=loss)
+        for place, noise in (("here", 0.0), ("there", 0.0001))
+        for loss, kid in (("mae", 0.2 + noise), ("mse", 0.21 + noise))
+    ]
+    cells = report(runs, "kid", "test", with_pictures=False).cells
+    assert list(cells["kid_seeds"]) == [1, 1]
+    assert cells["kid_low"].isna().all()
+
+
+def test_errors_in_other_units_are_not_compared_and_kid_is(tmp_path):
+    runs = [
+        made_run(tmp_path, 0.2 + seed / 100, seed, space=space, results={"units": space, "image_loss": loss})
+        for space, loss in (("symmetric", 0.1), ("standardised", 0.3))
+        for seed in (0, 1)
+    ]
+    by_kid = report(runs, "kid", "test", with_pictures=False)
+    table = next(section for section in by_kid.sections if section.title == "Ranking by KID").table
+    assert len(table) == 2
+    assert "image_loss" not in table
+    assert "FID" in table
+    by_loss = report(runs, "image_loss", "test", with_pictures=False)
+    assert not [section for section in by_loss.sections if section.title.startswith("Ranking")]
+    assert "so they are listed, not ranked" in str([section.sentences for section in by_loss.sections])
+
+
+def test_other_held_out_images_are_not_ranked_together(tmp_path):
+    runs = [made_run(tmp_path, 0.2, results={"held_out": key}, loss=key) for key in ("aa", "bb")]
+    found = report(runs, "kid", "test", with_pictures=False)
+    assert not [section for section in found.sections if section.title.startswith("Ranking")]
+
+
+def test_seeds_that_failed_stand_beside_those_that_count(tmp_path):
+    runs = [made_run(tmp_path, 0.1, 0, loss="mae"), *(made_run(tmp_path, 0.2, seed, loss="mse") for seed in (0, 1))]
+    for seed in (1, 2):
+        runs.append(made_run(tmp_path, 0.1, seed, loss="mae"))
+        runs[-1].fail("diverged", made_config(seed, loss="mae"))
+    table = next(s for s in report(runs, "kid", "test", with_pictures=False).sections if s.title == "Ranking by KID").table
+    assert list(table["seeds"]) == ["1 (2 failed)", 2]
+
+
 def test_unlike_measurements_are_never_in_one_ranking(tmp_path):
     runs = grid(tmp_path / "a")
     for key, value in (("feature_extractor", "inception"), ("samples", 500), ("network_calls", 8), ("real_images", 10)):

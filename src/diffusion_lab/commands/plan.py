@@ -94,7 +94,7 @@ def _left(job: Job) -> float:
 
 
 def _seconds(results: dict) -> float:
-    return results.get("train_seconds", 0.0) + results.get("score_seconds", 0.0)
+    return results.get("fit_seconds", results.get("train_seconds", 0.0)) + results.get("score_seconds", 0.0)
 
 
 def _duration(seconds: float) -> str:

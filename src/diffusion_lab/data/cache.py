@@ -9,6 +9,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,11 @@ class Decoded:
     class_names: list[str]
     key: str
     skipped: tuple[str, ...] = ()
+
+    @cached_property
+    def held_out_key(self) -> str:
+        """What names the held-out images, by their pixels alone, wherever they are."""
+        return hashlib.sha256(np.ascontiguousarray(self.images[self.held_out])).hexdigest()[:12]
 
     @property
     def image_shape(self) -> tuple[int, int, int]:

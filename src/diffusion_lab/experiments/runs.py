@@ -214,7 +214,16 @@ def config_hash(config: dict) -> str:
         for parent in parents:
             node = node.get(parent) or {}
         node.pop(leaf, None)
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
+    return hashlib.sha256(json.dumps(one_number(config), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def one_number(value):
+    """A plain value, nested or not, with 3 for 3.0: they are one setting."""
+    if isinstance(value, dict):
+        return {key: one_number(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [one_number(each) for each in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def sha256_of(file: Path) -> str:

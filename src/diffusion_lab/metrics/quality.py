@@ -51,14 +51,17 @@ def kid(real: Tensor, generated: Tensor, seed: int, subsets: int = 100, subset_s
 
 
 def kid_per_batch(real: Tensor, generated: Tensor, batch_size: int = 128) -> tuple[float, float]:
-    """The reference system's protocol: unbiased KID of each batch of `batch_size`, in order, averaged.
+    """The reference system's protocol: unbiased KID of each batch of `batch_size`, in order, averaged. A last batch that is
+    smaller is left out, where it is not the only one: its estimate would count as much, and is far less certain.
 
     Returns:
         Mean and standard deviation over the batches.
     """
     pairs = zip(real.split(batch_size), generated.split(batch_size), strict=False)
     sized = ((a[: len(b)], b[: len(a)]) for a, b in pairs)
-    values = torch.tensor([_kid(a, b, subsets=1, subset_size=len(a))[0] for a, b in sized if len(a) > 1])
+    whole = [(a, b) for a, b in sized if len(a) == batch_size]
+    whole = whole or [(real[: len(generated)], generated[: len(real)])]
+    values = torch.tensor([_kid(a, b, subsets=1, subset_size=len(a))[0] for a, b in whole])
     return values.mean().item(), values.std(unbiased=False).item()
 
 

@@ -23,6 +23,7 @@ from diffusion_lab.figures import Figure
 from diffusion_lab.hardware import Machine
 from diffusion_lab.metrics.features import cached_features, features_of
 from diffusion_lab.sampling.draw import NetworkCalls, Sampler, draw
+from diffusion_lab.spaces.pixels import Pixels
 
 log = logging.getLogger(__name__)
 
@@ -131,9 +132,16 @@ class Scoring:
         real = cached_features(pixels, extractor, f"{self.decoded.key}-{positions}", self.cache_dir)
         return real, features_of(self.generated.split(self.batch_size), extractor)
 
+    @property
+    def units(self) -> str:
+        """What errors in the denoiser's space are in: its scale, or its name."""
+        space = self.denoiser.space
+        scale = [f"{float(value):.3g}" for value in space.std.flatten()] if isinstance(space, Pixels) else []
+        return f"pixels / {', '.join(scale)}" if scale else type(space).__name__
+
     def conditions(self) -> dict:
         """What the figures so far depend on, as results.json has it."""
-        said = {"real_images": len(self.held_out.positions)}
+        said = {"real_images": len(self.held_out.positions), "held_out": self.decoded.held_out_key, "units": self.units}
         if "generated" in vars(self):
             said |= {"samples": self.samples, "network_calls": self.network_calls}
         if "features" in vars(self):

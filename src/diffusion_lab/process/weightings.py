@@ -2,7 +2,8 @@
 
 The literature states its weights for the squared error of one estimate or another. Here each is stated for the image
 estimate and carried over to whatever the network predicts: an error of the output shows in the image `gain` times (see
-`targets.py`), so its square counts gain ** 2 times. With that, a weighting means the same for every target.
+`targets.py`), so its square counts gain ** 2 times. With that, a weighting means the same for every target
+under a squared loss; under another, such as mae, an error `gain` times as large does not cost gain ** 2 times as much.
 
 It also states them for times as training draws them, or for log-SNRs: a weight for each log-SNR counts `fall` times, how
 fast the log-SNR falls with time (Kingma and Gao 2023, arXiv:2303.00848, eq. 5). All but `sigmoid` are stated for times; with

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from diffusion_lab.experiments.runs import NOT_PART_OF_THE_EXPERIMENT, Run
+from diffusion_lab.experiments.runs import NOT_PART_OF_THE_EXPERIMENT, Run, one_number
 from diffusion_lab.figures import DRAWN, FIGURES, Figure, declared
 
 BESIDE = ("train_seconds", "parameters", "epochs", "steps")  # shown with the figures, not ranked by
@@ -44,11 +44,6 @@ class Collection:
         return self.runs[self.runs["status"] == "finished"]
 
     @property
-    def measured_on(self) -> list[str]:
-        """What the figures depend on: where one of these differs, they are never ranked together."""
-        return measured_on(self.figures)
-
-    @property
     def beside(self) -> list[str]:
         """Columns that are shown with the figures, not ranked by."""
         return [*BESIDE, *(key for key, figure in self.figures.items() if not figure.ranked)]
@@ -58,9 +53,9 @@ class Collection:
         return self.figures.get(key) or FIGURES.get(key) or Figure(key, key)
 
 
-def measured_on(figures: dict[str, Figure]) -> list[str]:
-    """All that some figures depend on."""
-    return list(dict.fromkeys([*DRAWN, *(key for figure in figures.values() for key in figure.depends_on)]))
+def measured_on(figures: Iterable[Figure]) -> list[str]:
+    """All that some figures depend on: where one of these differs, they are never ranked together."""
+    return list(dict.fromkeys([*DRAWN, *(key for figure in figures for key in figure.depends_on)]))
 
 
 def find_runs(folder: Path) -> list[Run]:
@@ -75,7 +70,7 @@ def collect(runs: Iterable[Run]) -> Collection:
     found = {key: figure for run in current for key, figure in declared(run.results()).items()}
     known = [*(key for key in FIGURES if key in found), *(key for key in found if key not in FIGURES)]
     figures = {key: found[key] for key in known}
-    kept = _without_repeats(current, measured_on(figures))
+    kept = _without_repeats(current, measured_on(figures.values()))
     flat = {run: _flat(run.config()) for run in kept}
     words = {run: run.results().get("choices") or run.config().get("choices") or {} for run in kept}
     settings = pd.DataFrame([{**words[run], **_without_words(flat[run], words[run])} for run in kept], dtype=object)
@@ -119,7 +114,7 @@ def _row(run: Run, config: dict, figures: dict[str, Figure]) -> dict:
     }
     for key in (*figures, *BESIDE):
         row[key] = float(results[key]) if isinstance(results.get(key), int | float) else float("nan")
-    return row | {key: results.get(key) for key in measured_on(figures) if key not in row}
+    return row | {key: results.get(key) for key in measured_on(figures.values()) if key not in row}
 
 
 def _flat(node: dict, prefix: str = "") -> dict:
@@ -129,7 +124,7 @@ def _flat(node: dict, prefix: str = "") -> dict:
         name = f"{prefix}{key}"
         if name in NOT_PART_OF_THE_EXPERIMENT and name != "checkpoint":
             continue
-        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: value}
+        flat |= _flat(value, f"{name}.") if isinstance(value, dict) else {name: one_number(value)}
     return flat
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from diffusion_lab.figures import Figure
-from diffusion_lab.reports.collect import Collection
+from diffusion_lab.reports.collect import Collection, measured_on
 from diffusion_lab.reports.statistics import Interval, t_interval
 
 
@@ -19,12 +19,14 @@ class Cell:
         figures: metric to its mean and interval over seeds.
         beside: means of what is shown beside them, such as training seconds; NaN where unknown.
         folders: of the runs, in the order of their seeds.
+        failed: runs with these levels that gave nothing.
     """
 
     levels: dict
     figures: dict[str, Interval]
     beside: dict[str, float]
     folders: list[str]
+    failed: int
 
     @property
     def label(self) -> str:
@@ -55,8 +57,9 @@ def rankings(collection: Collection, objective: str) -> list[Ranking]:
         return []
     finished = collection.finished
     finished = finished[np.isfinite(finished[objective])]
-    groups = finished.groupby(collection.measured_on, dropna=False, sort=False)
-    ways = [(dict(zip(collection.measured_on, key, strict=True)), runs) for key, runs in groups]
+    depends_on = measured_on([collection.figures[objective]])
+    groups = finished.groupby(depends_on, dropna=False, sort=False)
+    ways = [(dict(zip(depends_on, key, strict=True)), runs) for key, runs in groups]
     ranked = [_ranking(way, runs, collection, collection.figures[objective]) for way, runs in ways]
     return sorted(ranked, key=lambda ranking: (-len(ranking.cells), ranking.measured_on["network_calls"] or 0))
 
@@ -74,20 +77,29 @@ def level_text(factor: str, level) -> str:
 
 
 def _ranking(measured_on: dict, runs: pd.DataFrame, collection: Collection, objective: Figure) -> Ranking:
-    ranked = {key: figure for key, figure in collection.figures.items() if figure.ranked and runs[key].notna().any()}
+    ranked = {key: figure for key, figure in collection.figures.items() if figure.ranked and _is_one_figure(figure, runs)}
     figures = {objective.key: objective, **ranked}
     groups = [({}, runs)]
     if collection.factors:
         grouped = runs.groupby(collection.factors, dropna=False, sort=False)
         groups = [(dict(zip(collection.factors, key, strict=True)), cell) for key, cell in grouped]
-    cells = [_cell(levels, cell, figures, collection.beside) for levels, cell in groups]
+    failed = collection.runs[collection.runs["status"] == "failed"]
+    cells = [_cell(levels, cell, figures, collection.beside, failed) for levels, cell in groups]
     sign = 1 if objective.less_is_better else -1
     cells = sorted(cells, key=lambda cell: sign * cell.figures[objective.key].mean)
     beside = {key: figure for key, figure in collection.figures.items() if not figure.ranked}
     return Ranking(measured_on, objective, figures, beside, cells)
 
 
-def _cell(levels: dict, runs: pd.DataFrame, figures: dict[str, Figure], beside: list[str]) -> Cell:
+def _is_one_figure(figure: Figure, runs: pd.DataFrame) -> bool:
+    """Whether these runs have it, and it means the same in all of them."""
+    return runs[figure.key].notna().any() and all(runs[key].nunique(dropna=False) < 2 for key in figure.depends_on)
+
+
+def _cell(levels: dict, runs: pd.DataFrame, figures: dict[str, Figure], beside: list[str], failed: pd.DataFrame) -> Cell:
     runs = runs.sort_values("seed", kind="stable")
     means = {name: float(runs[name].mean()) for name in beside}
-    return Cell(levels, {key: t_interval(runs[key]) for key in figures}, means, list(runs.index))
+    by_seed = runs.groupby("seed", dropna=False)[list(figures)].mean()  # repeats of a seed are no further evidence
+    alike = np.all([failed[factor] == level for factor, level in levels.items()], axis=0) if levels else np.ones(len(failed))
+    intervals = {key: t_interval(by_seed[key]) for key in figures}
+    return Cell(levels, intervals, means, list(runs.index), int(np.sum(alike)))

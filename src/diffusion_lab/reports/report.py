@@ -87,7 +87,8 @@ def _ranking_table(ranking: Ranking) -> pd.DataFrame:
     for rank, cell in enumerate(ranking.cells, start=1):
         close = ranking.unseparated(rank)
         own = cell.figures[ranking.objective.key]
-        row = {"rank": rank, **{factor: _level(level) for factor, level in cell.levels.items()}, "seeds": own.n}
+        seeds = f"{own.n} ({cell.failed} failed)" if cell.failed else own.n
+        row = {"rank": rank, **{factor: _level(level) for factor, level in cell.levels.items()}, "seeds": seeds}
         row |= _figures(cell, ranking)
         row |= {"not separated from": _ranks(close) or "–", "train s": _seconds(cell.beside["train_seconds"])}
         rows.append(row)

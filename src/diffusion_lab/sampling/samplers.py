@@ -254,9 +254,10 @@ def dpm_solver(
     """DPM-Solver++ (Lu et al. 2022, arXiv:2211.01095): a multistep method in log(1 / sigma), one network call a step.
 
     Between calls the image estimate is taken as a polynomial through the last `order` of them, and the rest of the
-    equation solved exactly. Order 1 is `ddim`; 2 is 2M (algorithm 2), 3 is 3M as diffusers and k-diffusion have it: its
-    errors are smaller, but fall with the steps' square, as 2M's do, for the curvature enters with half its weight. eta = 1
-    gives the stochastic versions (eq. 18). The last step is of order 1, as it has no end in log(1 / sigma).
+    equation solved exactly. Order 1 is `ddim`; 2 is 2M (algorithm 2); 3 is 3M as diffusers has it (the second step of
+    k-diffusion's differs in the sixth digit): its errors are smaller, but fall with the steps' square, as 2M's do, for the
+    curvature enters with half its weight. eta = 1 gives the stochastic versions (eq. 18). The last step is of order 1, as
+    it has no end in log(1 / sigma).
 
     Args:
         order: 1, 2 or 3.

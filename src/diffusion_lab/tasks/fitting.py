@@ -161,13 +161,15 @@ def _choices(task: Task, config: dict) -> dict[str, str]:
 
 
 def _cost(checkpoint: Checkpoint, images: Images, model: NoisyModel) -> dict:
-    seconds = checkpoint.state["callbacks"]["Timer"]["time_elapsed"]["train"]  # of all sessions of a resumed run
+    clocks = checkpoint.state["callbacks"]  # of all sessions of a resumed run
+    seconds = clocks["Throughput"]["seconds"]
     epochs = checkpoint.state["epoch"] + 1
     return {
         "parameters": sum(parameter.numel() for parameter in model.network.parameters()),
         "epochs": epochs,
         "steps": checkpoint.state["global_step"],
         "train_seconds": seconds,
+        "fit_seconds": clocks["Timer"]["time_elapsed"]["train"],  # validation and pictures as well
         "train_images_per_second": epochs * len(images.train) / seconds,
     }
 
