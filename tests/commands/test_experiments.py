@@ -1,7 +1,5 @@
 """Every preset composes to the system that it is named after, learns from a batch and draws an image."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from hydra.utils import instantiate
@@ -17,7 +15,8 @@ from tests.sampling.ideal import GaussianNetwork, ideal_denoiser
 
 CLASSIFIERS = ("classifier", "noisy_classifier")  # see test_classifier.py
 TAUGHT = ("guidance_distillation", "progressive_distillation")  # see test_few_steps.py
-PRESETS = sorted({Path(file).stem for file in (PROJECT / "conf/experiment").glob("*.yaml")} - {*CLASSIFIERS, *TAUGHT})
+ADAPTED = ("lora_prompts",)  # see tests/tasks/test_lora.py
+PRESETS = sorted({file.stem for file in (PROJECT / "conf/experiment").glob("*.yaml")} - {*CLASSIFIERS, *TAUGHT, *ADAPTED})
 SMALLER = {  # the same networks, narrow
     "ADMUNet": ["network.width=16", "network.multipliers=[1,1]", "network.blocks=1", "network.attention=[16]"],
     "DiT": ["network.width=32", "network.depth=2", "network.heads=2", "network.patch=16"],

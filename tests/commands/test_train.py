@@ -37,7 +37,7 @@ KEYS = {
         "config_hash",
         "status",
     ),
-    *("versions", "precision", "choices", "figures"),
+    *("versions", "precision", "choices", "figures", "held_out", "units"),
 }
 
 

@@ -140,8 +140,8 @@ def test_training_tells_the_network_what_was_done_and_drawing_nothing():
     labels = torch.full((6,), -1)
     drawn = module.draw(Batch(torch.randint(0, 256, (6, 1, 8, 8), dtype=torch.uint8), labels, torch.arange(6)))
     module.objective(*drawn)
-    assert drawn[4].shape == (6, 9)
-    assert torch.equal(told.pop(), drawn[4])
+    assert drawn[-1].shape == (6, 9)
+    assert torch.equal(told.pop(), drawn[-1])
     module.model(drawn[0], torch.full((6,), 0.5), labels)
     assert told == [None]  # which is as good as zeros, see test_score_unet.py
 

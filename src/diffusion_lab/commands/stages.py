@@ -11,7 +11,7 @@ OF_THE_STAGE = {"steps", "checkpoint", "scale", "init_from", "contents", "choice
 
 def is_stage(config: dict) -> bool:
     """Whether a config is that of a stage."""
-    return config["teacher"]["_target_"].endswith(".two_steps")
+    return str(config["teacher"]["_target_"]).endswith(".two_steps")
 
 
 def with_teacher(cfg: DictConfig, run: Run, first: str) -> None:

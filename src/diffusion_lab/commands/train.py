@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,7 +30,7 @@ def train(cfg: DictConfig, folder: str, is_multirun: bool) -> float:
     In a multirun a failure is written to results.json and returns infinity, so that the other jobs go on.
     """
     run = Run(Path(folder))
-    results = attempt(run_once, training_config, cfg, run, is_multirun)
+    results = attempt(run_once, partial(training_config, run=run), cfg, run, is_multirun)
     if not is_multirun:
         _print_end(run, results, cfg)
     return to_minimise(results, cfg.objective)
