@@ -76,7 +76,7 @@ def edit(cfg: DictConfig) -> None:
     edit_images(cfg, _folder())
 
 
-@program("export")
+@program("export", "a file that was written is whole")
 def export(cfg: DictConfig) -> None:
     from diffusion_lab.commands.export import export_checkpoint
 

@@ -6,6 +6,7 @@ from omegaconf import DictConfig
 
 from diffusion_lab.commands.checks import check
 from diffusion_lab.commands.console import exit_on_user_error, short
+from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.parts import build
 
@@ -18,10 +19,16 @@ def export_checkpoint(cfg: DictConfig, folder: str) -> None:
     finally:
         run.remove_if_empty()
     print("\n".join(said))
+    if cfg.open:
+        from diffusion_lab.export.serving import serve
+
+        serve(run.folder)
 
 
 def _export(cfg: DictConfig, run: Run) -> list[str]:
     check(cfg)
+    if cfg.open and not cfg.format._target_.endswith(".web"):
+        raise UserError("open=true opens a page: take format=web")
     from diffusion_lab.export.card import write_card
     from diffusion_lab.export.subject import opened
 

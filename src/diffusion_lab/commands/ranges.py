@@ -114,7 +114,7 @@ CHOICES = {
     "precision": ("auto", "32-true", "bf16-mixed"),
     "metrics.figures.bits.decoder": ("posterior", "noise"),
 }
-SWITCHES = ("data.flip", "data.antialias", "gif", "network.pyramid", "network.fourier")
+SWITCHES = ("open", "format.webgpu", "data.flip", "data.antialias", "gif", "network.pyramid", "network.fourier")
 WORDS = (
     *("name", "objective", "monitor", "metrics.protocol", "metrics.classifier", "init_from", "guidance.checkpoint"),
     *("data.name", "data.root", "data.cache_dir", "teacher.checkpoint", "checkpoint", "logger.project", "logger.entity"),

@@ -1,1 +1,1 @@
-"""A trained denoiser as a file that is used elsewhere: ONNX, safetensors, a torch program, diffusers, a page in the browser."""
+"""A trained denoiser as what is used elsewhere: ONNX, safetensors, a torch program, diffusers, a page in the browser."""

@@ -29,8 +29,8 @@ def card(subject: Subject, exported: Exported) -> str:
     parameters = sum(parameter.numel() for parameter in denoiser.parameters())
     names = ", ".join(denoiser.conditions.names[:20]) + (" ..." if len(denoiser.conditions) > 20 else "")
     about = [
-        f"A diffusion model of {'grey' if channels == 1 else 'colour'} images of {size} px, {parameters:,} parameters, trained "
-        f"with diffusion-lab on {_data(config)}.",
+        f"A diffusion model of {'grey' if channels == 1 else 'colour'} images of {size} px, {parameters:,} parameters, "
+        f"trained with diffusion-lab on {_data(config)}.",
         f"It can be asked for {len(denoiser.conditions)} classes: {names}." if names else "It knows no classes.",
     ]
     sections = {
@@ -39,8 +39,8 @@ def card(subject: Subject, exported: Exported) -> str:
         "Figures": _figures(subject.results),
         "Use": [f"```{exported.language}", exported.usage, "```", "", *exported.notes],
         "Limits": [
-            "It draws what its training images show, their biases and faults included, and nothing else. Small models trained "
-            "for minutes are for play and study."
+            "It draws what its training images show, their biases and faults included, and nothing else. Small models "
+            "trained for minutes are for play and study."
         ],
     }
     text = [f"# {subject.name}", "", *about]

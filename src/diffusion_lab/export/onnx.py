@@ -20,7 +20,7 @@ from diffusion_lab.files import replacing
 USAGE = """\
 import numpy, onnxruntime
 step = onnxruntime.InferenceSession("{file}")
-noisy = numpy.random.default_rng().standard_normal((4, {shape}), dtype="float32")  # at time 1 it is pure noise, at 0 the clean image
+noisy = numpy.random.default_rng().standard_normal((4, {shape}), dtype="float32")  # noise, as at time 1; 0 is clean
 inputs = {{{inputs}}}
 image, noise = step.run(None, inputs)  # the estimates of both, from which a sampler takes its next step"""
 VALUES = {

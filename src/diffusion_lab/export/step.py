@@ -83,8 +83,8 @@ def largest_difference(
             difference = (ours - theirs).abs().max().item() / gain
             if not difference <= tolerance:
                 raise UserError(
-                    f"{what} differs from torch by {difference:.2g} in the {name} at time {time:g}, more than {tolerance:g}: "
-                    "nothing was written. Take another format, or another version of torch"
+                    f"{what} differs from torch by {difference:.2g} in the {name} at time {time:g}, more than "
+                    f"{tolerance:g}: nothing was written. Take another format, or another version of torch"
                 )
             worst = max(worst, difference)
     return worst

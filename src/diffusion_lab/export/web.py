@@ -51,10 +51,10 @@ def web(
     Raises:
         UserError: the model does not live in pixels, its schedule cannot be tabled, or what ONNX needs is missing.
     """
-    described = description(subject, samplers, fill) | {"webgpu": webgpu}
+    model = description(subject, samplers, fill) | {"webgpu": webgpu}
     files = runtime_files(cache_dir, runtime)
     difference = write_onnx(Step(subject.denoiser), folder / "model.onnx")
-    write_text(folder / "model.json", json.dumps(described, allow_nan=False))
+    write_text(folder / "model.json", json.dumps(model, allow_nan=False))
     for file in PAGE.iterdir():
         shutil.copyfile(file, folder / file.name)
     (folder / "ort").mkdir(exist_ok=True)
@@ -75,8 +75,8 @@ def description(subject: Subject, samplers: dict, fill: Callable) -> dict:
     config, denoiser = subject.config, subject.denoiser
     if not isinstance(denoiser.space, Pixels):
         raise UserError(f"the page shows models of pixels, and this one's space is {type(denoiser.space).__name__}")
-    trained = _described(build(config["sampler"], "sampler"))
-    offered = {name: _described(sampler) for name, sampler in samplers.items()}
+    trained = described(build(config["sampler"], "sampler"))
+    offered = {name: described(sampler) for name, sampler in samplers.items()}
     word = config.get("choices", {}).get("sampler", "as trained")
     offered = ({word: trained} if trained else {}) | {name: way for name, way in offered.items() if way and name != word}
     guidance = config["guidance"]
@@ -90,7 +90,7 @@ def description(subject: Subject, samplers: dict, fill: Callable) -> dict:
         "std": denoiser.space.std.flatten().tolist(),
         "schedule": table_of(denoiser.schedule),
         "samplers": offered,
-        "fill": _described(fill),
+        "fill": described(fill),
         "guidance": {
             "scale": guidance.get("scale", 1.0) if is_free else 1.0,
             "interval": guidance.get("interval") if is_free else None,
@@ -130,7 +130,7 @@ def _between(table: np.ndarray, times: np.ndarray) -> np.ndarray:
     return sum(weight * table[first + i] for i, weight in enumerate(weights))
 
 
-def _described(sampler: Callable) -> dict | None:
+def described(sampler: Callable) -> dict | None:
     """A sampler, with its settings bound, as page/diffusion.js takes it; None where it has no such one."""
     settings = dict(sampler.keywords)
     times, threshold = settings.pop("times", None), settings.pop("threshold", None)

@@ -25,7 +25,7 @@ function cannot(text) {
 // --- images ----------------------------------------------------------------------------------------------------------
 
 function columnsOf(count) {
-  return fields.mode.value === "between" ? Math.ceil(Math.sqrt(count)) : Math.ceil(Math.sqrt(count));
+  return Math.ceil(Math.sqrt(count));
 }
 
 /** Show RGBA bytes of some images as a grid on a canvas. */

@@ -1,0 +1,24 @@
+"""The system's Chromium, driven by Playwright."""
+
+import contextlib
+import shutil
+from importlib.util import find_spec
+
+import pytest
+
+PATH = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+WHY = "Playwright is not installed" if not find_spec("playwright") else "there is no Chromium (apt-get install chromium)"
+needs_chromium = pytest.mark.skipif(not (PATH and find_spec("playwright")), reason=f"THE PAGE IS NOT TESTED: {WHY}")
+
+
+@contextlib.contextmanager
+def chromium(*options: str):
+    """A headless browser."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=PATH, args=["--no-sandbox", *options])
+        try:
+            yield browser
+        finally:
+            browser.close()
