@@ -28,7 +28,7 @@ from diffusion_lab.spaces.pixels import Pixels
 PAGE = Path(__file__).parent / "page"
 SAMPLERS = (own.ddim, own.ddpm, own.dpm_solver)  # that page/diffusion.js has
 POINTS = 1001  # of a schedule's table, between which cubics run
-CLOSE = 1e-5  # how near these must come to the schedule's rates, relatively
+CLOSE = 1e-5  # how near these must come to the schedule's powers, relatively
 
 
 def web(
@@ -99,16 +99,17 @@ def description(subject: Subject, samplers: dict, fill: Callable) -> dict:
 
 
 def table_of(schedule: nn.Module) -> dict:
-    """A schedule's rates as JavaScript takes them up: those of DDPM's steps, or of a smooth schedule at even times.
+    """A schedule's powers, the squares of its rates, as JavaScript takes them up: those of DDPM's steps, or of a smooth
+    schedule at even times. (The powers are smooth where a rate begins as a square root.)
 
     Raises:
         UserError: it is neither.
     """
     if isinstance(schedule, Discrete):
-        return {"discrete": True, "signal": schedule.signal_rate.tolist(), "noise": schedule.noise_rate.tolist()}
+        return {"discrete": True, "signal": (schedule.signal_rate**2).tolist(), "noise": (schedule.noise_rate**2).tolist()}
     even = torch.linspace(0, 1, POINTS, dtype=torch.float64)
     between = torch.rand(4 * POINTS, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    tables, rates = ([part.numpy() for part in schedule(times)] for times in (even, between))
+    tables, rates = ([part.square().numpy() for part in schedule(times)] for times in (even, between))
     for table, wanted in zip(tables, rates, strict=True):
         if not np.allclose(_between(table, between.numpy()), wanted, rtol=CLOSE, atol=1e-9):
             raise UserError(

@@ -67,12 +67,12 @@ export function slerp(first, second, share) {
 
 // --- schedules and times ---------------------------------------------------------------------------------------------
 
-/** The schedule of a table: of a smooth one's rates at even times, or of the rates of discrete steps. */
+/** The schedule of a table of powers, squares of rates: of a smooth one at even times, or of discrete steps. */
 export function scheduleOf({ discrete, signal, noise }) {
   if (discrete) {
     return (time) => {
       const step = Math.max(0, Math.ceil(signal.length * time - 1e-3) - 1);
-      return [signal[step], noise[step]];
+      return [Math.sqrt(signal[step]), Math.sqrt(noise[step])];
     };
   }
   const intervals = signal.length - 1;
@@ -84,7 +84,7 @@ export function scheduleOf({ discrete, signal, noise }) {
       (-(x - 1) * (x - 2) * (x - 3)) / 6, (x * (x - 2) * (x - 3)) / 2,
       (-x * (x - 1) * (x - 3)) / 2, (x * (x - 1) * (x - 2)) / 6,
     ];
-    const at = (table) => weights.reduce((sum, weight, i) => sum + weight * table[first + i], 0);
+    const at = (table) => Math.sqrt(weights.reduce((sum, weight, i) => sum + weight * table[first + i], 0));
     return [at(signal), at(noise)];
   };
 }

@@ -245,8 +245,7 @@ const HEARD = {
   ready: async ({ model: opened }) => {
     model = opened;
     shape = model.shape;
-    document.title = `${model.name}: a diffusion model in your browser`;
-    $("title").textContent = `${model.name}: a diffusion model in your browser`;
+    document.title = $("title").textContent = `${model.data}, drawn by a diffusion model in your browser`;
     const classes = model.classes.map((name, i) => new Option(name, i));
     fields.class.replaceChildren(new Option("each in turn", "each"), ...classes, new Option("none in particular", ""));
     if (!model.classes.length) {
@@ -264,7 +263,7 @@ const HEARD = {
     say("Ready: press Draw.");
     if (asked) start();
   },
-  backend: ({ backend: said }) => (backend = said),
+  backend: ({ backend: said }) => (document.documentElement.dataset.backend = backend = said),
   step: ({ id, call, calls, noisy, estimate }) => {
     if (id !== wish) return;
     history.push({ noisy, estimate });
