@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 
 import pytest
@@ -12,13 +13,15 @@ needs_chromium = pytest.mark.skipif(not (PATH and find_spec("playwright")), reas
 
 
 @contextlib.contextmanager
-def chromium(*options: str):
-    """A headless browser."""
+def chromium() -> Iterator[Callable]:
+    """What launches headless browsers, each with command line options of its own; all are closed at the end."""
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=PATH, args=["--no-sandbox", *options])
-        try:
-            yield browser
-        finally:
-            browser.close()
+    with sync_playwright() as playwright, contextlib.ExitStack() as launched:
+
+        def launch(*options: str):
+            browser = playwright.chromium.launch(executable_path=PATH, args=["--no-sandbox", *options])
+            launched.callback(browser.close)
+            return browser
+
+        yield launch

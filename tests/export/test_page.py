@@ -53,9 +53,14 @@ def address(folder):
 
 
 @pytest.fixture(scope="module")
-def browser():
-    with chromium() as opened:
-        yield opened
+def launch():
+    with chromium() as launch:
+        yield launch
+
+
+@pytest.fixture(scope="module")
+def browser(launch):
+    return launch()
 
 
 class Visit:
@@ -249,20 +254,19 @@ def test_on_a_phone_by_keyboard_in_the_dark(visit):
 
 @pytest.mark.slow  # Chromium's WebGPU without a GPU: right, and very slow
 @pytest.mark.parametrize("tolerance", ["1e-3", "-1"])
-def test_webgpu_is_taken_only_where_it_gives_wasms_values(address, folder, checkpoint, tolerance):
+def test_webgpu_is_taken_only_where_it_gives_wasms_values(launch, address, folder, checkpoint, tolerance):
     worker = (folder / "worker.js").read_text().replace("TOLERANCE = 1e-3", f"TOLERANCE = {tolerance}")
     options = ("--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--enable-features=Vulkan")
-    with chromium(*options) as browser:
-        context = browser.new_context()
-        context.route("**/worker.js*", lambda route: route.fulfill(body=worker, content_type="text/javascript"))
-        person = Visit(browser, address, "?backend=webgpu", context=context)
-        person.page.wait_for_selector("html[data-backend]", timeout=PATIENCE)
-        said = person.page.get_attribute("html", "data-backend")
-        assert said == ("WebGPU" if tolerance == "1e-3" else "WASM (WebGPU gives other values)")
-        person.set(count=1, sampler="ddim", steps=3)
-        wanted = lab.load(checkpoint).sample(1, guidance=1.0, sampler="ddim", steps=3)
-        assert np.abs(person.draw() - bytes_of(wanted)).max() <= 1
-        context.close()
+    context = launch(*options).new_context()
+    context.route("**/worker.js*", lambda route: route.fulfill(body=worker, content_type="text/javascript"))
+    person = Visit(None, address, "?backend=webgpu", context=context)
+    person.page.wait_for_selector("html[data-backend]", timeout=PATIENCE)
+    said = person.page.get_attribute("html", "data-backend")
+    assert said == ("WebGPU" if tolerance == "1e-3" else "WASM (WebGPU gives other values)")
+    person.set(count=1, sampler="ddim", steps=3)
+    wanted = lab.load(checkpoint).sample(1, guidance=1.0, sampler="ddim", steps=3)
+    assert np.abs(person.draw() - bytes_of(wanted)).max() <= 1
+    context.close()
 
 
 def test_where_the_browser_cannot_one_line_says_so(browser, address, folder):
