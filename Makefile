@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train grid sweep debug bench wheel test test-slow lint format notebooks sync clean
+.PHONY: help setup train demo grid sweep debug bench wheel test test-slow lint format notebooks sync clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,11 @@ setup: .venv/installed ## make .venv with the exact versions of constraints.txt
 
 train: setup ## train, sample and score the default experiment (ARGS="epochs=1" for a short trip)
 	@$(BIN)/python src/train.py $(ARGS)
+
+demo: setup ## a page in the browser that draws digits: trained if need be, exported, served
+	@$(BIN)/python src/train.py
+	@$(BIN)/python src/export.py checkpoint=outputs/mnist_5k/default/checkpoints/last.ckpt format=web open=true \
+		hydra.run.dir=outputs/demo $(ARGS)
 
 grid: setup ## compare two losses and two schedules, four runs
 	@$(BIN)/python src/train.py -m loss=mae,mse schedule=linear,cosine $(ARGS)

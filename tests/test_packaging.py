@@ -32,7 +32,9 @@ def test_the_wheel_carries_conf_templates_and_plugins(wheel):
         for package in ("diffusion_lab", "hydra_plugins")
         for file in (PROJECT / "src" / package).rglob("*.py")
     }
-    assert conf | modules | {"diffusion_lab/reports/report.html.jinja"} <= names
+    page = {str(file.relative_to(PROJECT / "src")) for file in (PROJECT / "src/diffusion_lab/export/page").iterdir()}
+    assert len(page) == 4
+    assert conf | modules | page | {"diffusion_lab/reports/report.html.jinja"} <= names
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ COMMANDS = {
     "train": "train, sample and score one experiment, or with -m a grid of them",
     "sample": "draw images from a checkpoint",
     "edit": "edit images with a checkpoint",
+    "export": "a checkpoint as ONNX, safetensors, a torch program, diffusers, or a page in the browser",
     "evaluate": "score a checkpoint, or with -m score it in several ways",
     "sweep": "run a W&B sweep file here, without an account",
     "report": "put all runs under a folder side by side",

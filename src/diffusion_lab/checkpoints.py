@@ -18,7 +18,7 @@ import yaml
 from hydra.utils import get_object
 from torch import Tensor, nn
 
-from diffusion_lab import older_checkpoints
+from diffusion_lab import older_checkpoints, safetensors_files
 from diffusion_lab.conf_path import CONF
 from diffusion_lab.denoiser import NoisyModel
 from diffusion_lab.errors import Diverged, UserError, user_error_in
@@ -41,7 +41,7 @@ class Checkpoint:
         config: it was trained with, plain values.
         weights: of the model; averaged ones where the run averaged them.
         averaged: whether they are.
-        state: all else that Lightning keeps: epoch, global_step, callbacks and so on.
+        state: all else that Lightning keeps: epoch, global_step, callbacks and so on; nothing in a safetensors file.
         trusted: packages beside this one whose classes the config may name; None for a file that this process wrote itself.
     """
 
@@ -82,7 +82,8 @@ class Checkpoint:
 
 
 def load_checkpoint(path: str | Path, trusted: Sequence[str] | None = ()) -> Checkpoint:
-    """Read a checkpoint of this project, on the CPU, and see that its config names nothing but known parts.
+    """Read a checkpoint of this project, or the safetensors file that export.py made of one, on the CPU, and see that its
+    config names nothing but known parts.
 
     Args:
         trusted: packages whose classes the config may name too; None for a file that this process wrote itself.
@@ -105,6 +106,8 @@ def load_checkpoint(path: str | Path, trusted: Sequence[str] | None = ()) -> Che
 def _read(path: Path) -> dict:
     if not path.is_file():
         raise UserError(f"checkpoint={path} is not a file; a run's are in outputs/<name>/<run>/checkpoints/")
+    if path.suffix == safetensors_files.SUFFIX:
+        return _read_safetensors(path)
     try:
         broken = zipfile.ZipFile(path).testzip() if zipfile.is_zipfile(path) else None  # torch does not look at the sums
         if broken:
@@ -122,6 +125,15 @@ def _read(path: Path) -> dict:
     if not whole:
         raise UserError(f"checkpoint={path} was not written by diffusion-lab's train.py (it has no config inside)")
     return state
+
+
+def _read_safetensors(path: Path) -> dict:
+    """What `_read` gives, of a safetensors file."""
+    config, weights, averaged = safetensors_files.read_model(path)
+    if not isinstance(config, dict):
+        raise UserError(f"checkpoint={path} holds a {type(config).__name__} for a config")
+    averages = {"averaging_state": {}} if averaged else {}
+    return {"config": config, "state_dict": {f"model.{key}": value for key, value in weights.items()}, **averages}
 
 
 def refuse_strangers(config: dict, path: str | Path, trusted: Sequence[str] = ()) -> None:

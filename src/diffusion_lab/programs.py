@@ -76,6 +76,13 @@ def edit(cfg: DictConfig) -> None:
     edit_images(cfg, _folder())
 
 
+@program("export", "a file that was written is whole")
+def export(cfg: DictConfig) -> None:
+    from diffusion_lab.commands.export import export_checkpoint
+
+    export_checkpoint(cfg, _folder())
+
+
 @program("dashboard")
 def dashboard(cfg: DictConfig) -> None:
     from diffusion_lab.commands.dashboard import make_dashboard

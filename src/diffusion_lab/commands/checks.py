@@ -95,7 +95,7 @@ def _check_together(cfg: DictConfig) -> None:
 
 def _check_guidance(cfg: DictConfig) -> None:
     """Raise UserError for a setting of guidance that means nothing."""
-    if OmegaConf.is_missing(cfg.get("guidance") or {}, "checkpoint"):
+    if "guidance" in cfg and OmegaConf.is_missing(cfg.guidance, "checkpoint"):
         raise UserError("guidance.checkpoint=FILE is missing: one that experiment=noisy_classifier leaves")
     scale, rescale, interval = (OmegaConf.select(cfg, f"guidance.{key}") for key in ("scale", "rescale", "interval"))
     scales = scale if isinstance(scale, ListConfig) and "gif" in cfg else [scale]  # sample.py draws a column for each

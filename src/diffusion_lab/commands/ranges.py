@@ -129,8 +129,8 @@ CHOICES = {
     "metrics.figures.bits.decoder": ("posterior", "noise"),
 }
 SWITCHES = (
-    *("data.flip", "data.antialias", "gif", "network.pyramid", "network.fourier", "criterion.per_gap"),
-    *("init_from_strict", "model.offload", "model.attention_slicing"),
+    *("open", "format.webgpu", "data.flip", "data.antialias", "gif", "network.pyramid", "network.fourier"),
+    *("criterion.per_gap", "init_from_strict", "model.offload", "model.attention_slicing"),
 )
 WORDS = (
     *("name", "objective", "monitor", "metrics.protocol", "metrics.classifier", "init_from", "guidance.checkpoint"),

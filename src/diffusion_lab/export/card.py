@@ -1,0 +1,78 @@
+"""MODEL_CARD.md: what an exported model is, what it was made of, how good it was found, and how to use it."""
+
+from pathlib import Path
+
+from diffusion_lab.export.subject import Exported, Subject
+from diffusion_lab.figures import declared
+from diffusion_lab.files import write_text
+
+LICENCES = {  # of the images, by data.name, as their makers state it
+    "mnist_5k": 'CC BY-SA 3.0 (LeCun, Cortes and Burges, "The MNIST database of handwritten digits")',
+    "mnist": 'CC BY-SA 3.0 (LeCun, Cortes and Burges, "The MNIST database of handwritten digits")',
+    "fashion_mnist": "MIT (Xiao, Rasul and Vollgraf 2017, arXiv:1708.07747)",
+    "cifar10": 'none stated (Krizhevsky 2009, "Learning multiple layers of features from tiny images")',
+    "flowers": "none stated; the photographs are their owners' (Nilsback and Zisserman 2008, Oxford 102 flowers)",
+    "pets": "CC BY-SA 4.0; the photographs are their owners' (Parkhi et al. 2012, Oxford-IIIT pets)",
+}
+PARTS = ("network", "space", "schedule", "target", "level", "loss", "weighting", "guidance", "sampler")
+
+
+def write_card(subject: Subject, exported: Exported, folder: Path) -> None:
+    """Write `MODEL_CARD.md` into `folder`."""
+    write_text(folder / "MODEL_CARD.md", card(subject, exported))
+
+
+def card(subject: Subject, exported: Exported) -> str:
+    """The card, Markdown."""
+    config, denoiser = subject.config, subject.denoiser
+    channels, size, _ = denoiser.shape
+    parameters = sum(parameter.numel() for parameter in denoiser.parameters())
+    names = ", ".join(denoiser.conditions.names[:20]) + (" ..." if len(denoiser.conditions) > 20 else "")
+    about = [
+        f"A diffusion model of {'grey' if channels == 1 else 'colour'} images of {size} px, {parameters:,} parameters, "
+        f"trained with diffusion-lab on {_data(config)}.",
+        f"It can be asked for {len(denoiser.conditions)} classes: {names}." if names else "It knows no classes.",
+    ]
+    sections = {
+        "Training data": [f"{config['data']['name']}. Licence: {LICENCES.get(config['data']['name'], 'not known here')}."],
+        "Choices": _choices(config),
+        "Figures": _figures(subject.results),
+        "Use": [f"```{exported.language}", exported.usage, "```", "", *exported.notes],
+        "Limits": [
+            "It draws what its training images show, their biases and faults included, and nothing else. Small models "
+            "trained for minutes are for play and study."
+        ],
+    }
+    text = [f"# {subject.name}", "", *about]
+    for title, lines in sections.items():
+        text += ["", f"## {title}", "", *lines]
+    return "\n".join(text) + "\n"
+
+
+def _data(config: dict) -> str:
+    most = config["data"].get("max_images")
+    return f"{config['data']['name']}" + (f", its first {most:,} images" if most else "") + f", {config['epochs']} epochs"
+
+
+def _choices(config: dict) -> list[str]:
+    words = config.get("choices", {})
+    rows = [f"| {part} | {words[part]} |" for part in PARTS if words.get(part)]
+    more = [f"| {key} | {config[key]} |" for key in ("epochs", "batch_size", "seed") if key in config]
+    drawn = [
+        f"| network calls an image | {config['sampler']['steps']} |",
+        f"| scale of guidance | {config['guidance'].get('scale', 1)} |",
+    ]
+    return ["| choice | |", "|---|---|", *rows, *more, *drawn]
+
+
+def _figures(results: dict) -> list[str]:
+    figures = [f"| {figure.title} | {figure.text_in(results)} |" for figure in declared(results).values()] if results else []
+    if not figures:
+        return ["None: this file is not the last checkpoint of a finished run."]
+    said = f"Of {results['real_images']} held-out images, {results['weights']} weights"
+    if "feature_extractor" in results:
+        said += (
+            f"; {results['samples']} generated ones, {results['network_calls']} network calls each; features of "
+            f"{results['feature_extractor']} at {results['extractor_resolution']} px, protocol {results['protocol']}"
+        )
+    return ["| figure | |", "|---|---|", *figures, "", f"{said}."]
