@@ -84,7 +84,8 @@ def declared(results: dict) -> dict[str, Figure]:
 
     It declares them itself under "figures"; an older one has those of this package.
     """
-    known = {key: _read(key, values) for key, values in (results.get("figures") or {}).items()}
+    told = {key: _read(key, values) for key, values in (results.get("figures") or {}).items()}
+    known = {key: FIGURES.get(key, figure) for key, figure in told.items()}  # of its own, this package knows better
     known = known or FIGURES
     order = [*(key for key in FIGURES if key in known), *(key for key in known if key not in FIGURES)]
     return {key: known[key] for key in order if isinstance(results.get(key), int | float)}

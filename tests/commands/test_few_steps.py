@@ -64,6 +64,11 @@ def test_each_stage_finds_the_one_before(teacher, tmp_path, capsys):
     assert first["teacher"]["checkpoint"] == str(teacher)  # no run of sixteen is there
     other = training_config(composed("train", *eight, "sampler.steps=2", "epochs=2"), Run(tmp_path / "other"))
     assert other["teacher"]["checkpoint"] == str(teacher)  # the run of four is of another training
+    assert other["contents"]["first_scale"] == 1.0
+    scaled = training_config(composed("train", *eight, "sampler.steps=2", "teacher.scale=3"), Run(tmp_path / "other"))
+    assert scaled["teacher"]["checkpoint"] == str(teacher)  # the run of four learned from another scale
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd/config.yaml").write_text("sampler: 5")
     four.results_file.unlink()
     with pytest.raises(SystemExit):
         stage(2)

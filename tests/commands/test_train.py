@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -336,3 +338,25 @@ def test_a_job_that_fails_stays_in_its_place_and_goes_on_later(run_of, tmp_path,
     assert job_of({}, run, composed("train", *TINY, "logger=csv", "grid.every_n_epochs=9")).state == "failed before"
     assert run_of("logger=csv", "grid.every_n_epochs=9").results()["epochs"] == 2
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
+
+
+class Trap:
+    """Unpickling this makes a folder."""
+
+    def __reduce__(self):
+        return (os.mkdir, (os.environ["TRAP"],))
+
+
+def test_a_checkpoint_of_another_person_in_the_runs_folder_runs_nothing(run_of, tmp_path, monkeypatch):
+    """What is built to be scored is what was typed, whatever config the file carries."""
+    run = run_of("logger=csv", "epochs=1")
+    monkeypatch.setenv("TRAP", str(tmp_path / "sprung"))
+    (tmp_path / "trap.pkl").write_bytes(pickle.dumps(Trap()))
+    state = torch.load(run.last_checkpoint, weights_only=True)
+    state["config"]["model"]["conditions"]["names"] = {"_target_": "joblib.load", "filename": str(tmp_path / "trap.pkl")}
+    torch.save(state, run.last_checkpoint)
+    figures = {key: run.results()[key] for key in FIGURES}
+    run.results_file.unlink()
+    run_of("logger=csv", "epochs=1")
+    assert not (tmp_path / "sprung").exists()
+    assert {key: run.results()[key] for key in FIGURES} == figures

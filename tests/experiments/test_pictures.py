@@ -23,3 +23,7 @@ def test_each_image_of_a_strip_stands_in_its_row_and_column(tmp_path):
         for j, level in enumerate(row):
             y, x = (middle + np.array([(i - 2) * green, j * green])).round().astype(int)
             assert abs(pixels[y, x] - 255 * level).max() <= 1
+
+
+def test_a_name_with_dollars_is_no_formula(tmp_path):
+    assert save_strips({"price $1_{$": torch.zeros(1, 1, 8, 8)}, ["$\\frac{$"], tmp_path / "strip.png").is_file()

@@ -39,6 +39,7 @@ def refused(folder, message, monkeypatch=None, **settings):
         ({"unet": ["os", "system"]}, "names os.system as unet, which is none of the classes that are loaded"),
         ({"unet": ["diffusers", "UNet3DConditionModel"]}, "names diffusers.UNet3DConditionModel as unet"),
         ({"unet": ["my_code", "UNet2DConditionModel"]}, "names my_code.UNet2DConditionModel"),
+        ({"unet": [["os"], "system"]}, "names .* as unet, which is none of the classes"),
         ({"more": ["subprocess", "run"]}, "names subprocess.run as more"),
         ({"vae": [None, None]}, "holds no vae, which a StableDiffusionPipeline needs"),
         ({"scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"]}, "forward process that is not known"),
@@ -47,6 +48,40 @@ def refused(folder, message, monkeypatch=None, **settings):
 def test_an_index_names_known_parts_only(folder, changes, message):
     changed(folder / "model_index.json", **changes)
     refused(folder, message)
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "message"),
+    [
+        ("unet/config.json", {"sample_size": 10**9}, "sample_size=1000000000 is none that a StableDiffusionPipeline has"),
+        ("unet/config.json", {"sample_size": 0}, "sample_size=0 is none"),
+        ("unet/config.json", {"sample_size": True}, "sample_size=True is none"),
+        ("vae/config.json", {"scaling_factor": 0}, "scaling_factor=0 is none"),
+        ("vae/config.json", {"scaling_factor": "1"}, "scaling_factor=1 is none"),
+        ("scheduler/scheduler_config.json", {"num_train_timesteps": 0}, "num_train_timesteps=0 is none"),
+        ("scheduler/scheduler_config.json", {"prediction_type": ["epsilon"]}, "prediction_type=.* is none"),
+        (
+            "unet/config.json",
+            {"quantization_config": {"quant_method": "x"}},
+            "has quantization_config, which brings",
+        ),
+        (
+            "text_encoder/config.json",
+            {"attn_implementation": "evil/kernel"},
+            "has attn_implementation, which brings",
+        ),
+    ],
+)
+def test_numbers_and_words_of_configs_are_looked_at(folder, file, changes, message):
+    changed(folder / file, **changes)
+    refused(folder, message)
+
+
+def test_an_index_of_weights_leads_to_safetensors_beside_it_only(folder):
+    index = folder / "unet/diffusion_pytorch_model.safetensors.index.json"
+    for name in ("evil.bin", "../vae/diffusion_pytorch_model.safetensors"):
+        index.write_text(json.dumps({"weight_map": {"conv_in.weight": name}}))
+        refused(folder, "names other files than safetensors beside it")
 
 
 def test_folders_that_are_none(folder, tmp_path):

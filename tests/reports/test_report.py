@@ -86,6 +86,42 @@ def test_effects_are_sentences_one_can_quote(tmp_path):
     assert re.match("(mae and mse|mse and mae) are not separated on KID: ", said[1])
 
 
+def test_a_stranger_among_the_runs_changes_nothing_for_the_others(tmp_path):
+    """It declares that more KID is better, and has words that are formulas to matplotlib."""
+    strange = {"kid": {"label": "KID", "less_is_better": False, "digits": 4}}
+    runs = [made_run(tmp_path, kid, loss=loss) for kid, loss in ((0.9, "mae"), (0.4, "mse"))]
+    runs.append(made_run(tmp_path, 0.6, loss="$\\frac{$", results={"figures": strange}))
+    found = report(runs, "kid", "test")
+    assert "Lowest KID: mse, 0.4" in str([section.sentences for section in found.sections])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("config.yaml", "a: &a {b: *a}"),
+        (
+            "config.yaml",
+            "".join(
+                f"x{i}: &x{i} {{a: *x{i - 1}, b: *x{i - 1}, c: *x{i - 1}}}\n" if i else "x0: &x0 {a: 1}\n" for i in range(40)
+            ),
+        ),
+        ("results.json", '{"status": "finished", "kid": 1' + "0" * 400 + "}"),
+        ("results.json", '{"status": "finished", "kid": 1, "samples": {}}'),
+        ("results.json", '{"status": "\\ud800", "kid": 1}'),
+        ("results.json", '{"status": "finished", "kid": 1, "mine": 2, "figures": {"mine": {"digits": "x"}}}'),
+        ("results.json", '{"status": "finished", "kid": 1, "mine": 2, "figures": {"mine": {"depends_on": [[]]}}}'),
+        ("results.json", '{"status": "finished", "kid": 1, "config_hash": {}}'),
+    ],
+)
+def test_a_strangers_odd_file_is_damage_and_no_more(tmp_path, name, content):
+    runs = [made_run(tmp_path, 0.9, loss="mae"), made_run(tmp_path, 0.4, loss="mse")]
+    odd = made_run(tmp_path, 0.1, loss="huber")
+    (odd.folder / name).write_text(content)
+    found = report([*runs, odd], "kid", "test", with_pictures=False)
+    assert f"{odd.folder / name} is damaged" in str([section.sentences for section in found.sections])
+    assert len(found.cells) == 2
+
+
 def test_a_seed_counts_once_however_often_and_wherever_it_was_run(tmp_path):
     """3 and 3.0 are one setting, and images at another place are the same images."""
     runs = [made_run(tmp_path, 0.2, 0, settings={"optimizer.lr": lr}) for lr in (1, 1.0, 2)]

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from diffusion_lab.errors import user_error_in
-from diffusion_lab.training.saving import SafeCheckpoints
+from diffusion_lab.experiments.runs import Run
+from diffusion_lab.tasks.fitting import standard_callbacks
+from diffusion_lab.training.saving import Kept, SafeCheckpoints
 
 
 def value_of(file: Path) -> int:
@@ -49,3 +52,16 @@ def test_a_full_disk_is_one_line_and_leaves_the_last_checkpoint(tmp_path, small_
     assert str(user_error_in(caught.value)) == f"{file}: File too large"
     assert value_of(file) == 1
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_nothing_is_removed_for_a_checkpoint_says_so(tmp_path):
+    """Lightning removes the best one of before, whose place it takes from the file that a run goes on from."""
+    victim = tmp_path / "victim"
+    victim.mkdir()
+    settings = {"dirpath": tmp_path, "filename": "best", "monitor": "val/image_loss"}
+    kept, lightnings = Kept(**settings), ModelCheckpoint(**settings)
+    assert kept.state_key == lightnings.state_key  # checkpoints of before are gone on from
+    kept._remove_checkpoint(None, f"local://{victim}")
+    assert victim.is_dir()
+    callbacks = standard_callbacks({"ema": None, "monitor": "val/image_loss"}, Run(tmp_path))
+    assert [type(each) for each in callbacks if isinstance(each, ModelCheckpoint)] == [Kept, Kept]

@@ -53,16 +53,18 @@ def training_config(cfg: DictConfig, run: Run) -> dict:
     classes = len(open_source(plain(cfg)["data"]).class_names)
     if cfg.data.num_classes is None:  # a folder's classes are known once it is listed
         cfg.data.num_classes = classes
-    config, first = plain(cfg), {}
+    config = plain(cfg)
     check_labels(config)
+    # By content: another file of the same name, or other images in the same folder, make another run.
+    contents = {"data": open_source(config["data"]).fingerprint[:16]}
     if is_stage(config):
-        first["first_teacher"] = sha256_of(Path(config["teacher"]["checkpoint"]))
-        with_teacher(cfg, run, first["first_teacher"])
+        contents["first_teacher"] = sha256_of(Path(config["teacher"]["checkpoint"]))
+        contents["first_scale"] = config["teacher"]["scale"]  # a stage's own is 1, for its teacher has learned it
+        with_teacher(cfg, run, contents)
         config = plain(cfg)
     files = {"init_from": config["init_from"], "teacher": config["teacher"].get("checkpoint")}
-    # By content: another file of the same name, or other images in the same folder, make another run.
-    contents = {key: content_of(Path(file)) for key, file in files.items() if file}
-    return {**config, "contents": {"data": open_source(config["data"]).fingerprint[:16], **first, **contents}}
+    contents |= {key: content_of(Path(file)) for key, file in files.items() if file}
+    return {**config, "contents": contents}
 
 
 def fit(config: dict, run: Run) -> dict:

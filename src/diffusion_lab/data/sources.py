@@ -137,11 +137,21 @@ def _metadata(file: Path) -> dict[str, str]:
     """File name to caption; empty where there is no such file."""
     if not file.is_file():
         return {}
-    with file.open(encoding="utf-8", errors="replace", newline="") as lines:
-        rows = list(csv.DictReader(lines))
+    try:
+        with file.open(encoding="utf-8-sig", errors="replace", newline="") as lines:  # Excel begins with a mark
+            rows = list(csv.DictReader(lines))
+    except csv.Error as error:
+        raise UserError(f"{file} is no CSV: {error}") from error
+    for i, row in enumerate(rows, 2):
+        if None in row:
+            raise UserError(f"{file}: row {i} has more columns than the first: a text with a comma wants quotes")
     if not all({"file_name", "text"} <= set(row) and row["file_name"] and row["text"] is not None for row in rows):
         raise UserError(f"{file} must have the columns file_name and text")
-    return {row["file_name"]: row["text"].strip() for row in rows}
+    captions = {row["file_name"]: row["text"].strip() for row in rows}
+    if len(captions) < len(rows):
+        twice = next(name for name in captions if sum(row["file_name"] == name for row in rows) > 1)
+        raise UserError(f"{file} names {twice} more than once")
+    return captions
 
 
 class ImageFiles(Sequence):

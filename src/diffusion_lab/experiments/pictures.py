@@ -126,8 +126,8 @@ def save_strips(strips: dict[str, Tensor], titles: list[str], file: Path) -> Pat
     axis.imshow(torch.cat(rows, 1).permute(1, 2, 0).numpy())
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0, labelsize=9, labeltop=True, labelbottom=False)
-    axis.set_xticks(_middles(len(titles), side), titles)
-    axis.set_yticks(_middles(len(strips), side), list(strips), rotation=90, va="center")
+    axis.set_xticks(_middles(len(titles), side), titles, parse_math=False)  # a file's name may hold a $
+    axis.set_yticks(_middles(len(strips), side), list(strips), rotation=90, va="center", parse_math=False)
     figure.savefig(file)
     return file
 

@@ -13,7 +13,7 @@ import yaml
 from filelock import FileLock
 
 from diffusion_lab.errors import UserError
-from diffusion_lab.figures import declared
+from diffusion_lab.figures import DRAWN, HELD_OUT, Figure, declared
 from diffusion_lab.files import remove_scratch, write_json, write_text
 
 # What may change without changing the experiment: names, places, how it is watched and how it is computed.
@@ -22,6 +22,9 @@ NOT_PART_OF_THE_EXPERIMENT = (
     "model.conditions.names",  # found in the data
 )
 SUM = "# what follows, by its SHA-256: "  # the first line of config.yaml
+
+
+MOST_NODES = 100_000  # of a config
 
 
 @dataclass(frozen=True)
@@ -263,7 +266,20 @@ def _config_in(text: str) -> object:
     first, _, rest = text.partition("\n")
     if first.startswith(SUM) and first != _sum_of(rest):
         raise ValueError("damaged")
-    return yaml.safe_load(text)
+    config = yaml.safe_load(text)
+    _check_modest(config)
+    return config
+
+
+def _check_modest(node: object) -> None:
+    """Raise ValueError for what has more leaves than any config: YAML's aliases of aliases make billions of a few lines."""
+    left, nodes = MOST_NODES, [node]
+    while nodes:
+        node = nodes.pop()
+        nodes += node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+        left -= 1
+        if left < 0:
+            raise ValueError("damaged")
 
 
 def _results_in(text: str) -> object:
@@ -273,14 +289,27 @@ def _results_in(text: str) -> object:
         ValueError: they are not.
     """
     results = json.loads(text)
+    json.dumps(results, ensure_ascii=False).encode()  # half a character is a ValueError
     try:
-        declared(results)
+        figures = declared(results).values()
         dict(results.get("choices") or {})
-    except (AttributeError, TypeError) as error:
+        for key in (*(figure.key for figure in figures), *DRAWN):
+            isinstance(results.get(key), int | float) and float(results[key])
+    except (AttributeError, TypeError, OverflowError) as error:
         raise ValueError("damaged") from error
-    if not isinstance(results.get("seed"), int | None):
+    counts = (results.get(key) for key in ("real_images", "samples", "network_calls", "extractor_resolution"))
+    names = (results.get(key) for key in (*HELD_OUT, "feature_extractor", "protocol", "config_hash", "status", "error"))
+    sound = all(isinstance(count, int | float | None) for count in counts)
+    sound = sound and all(isinstance(name, str | int | float | None) for name in names)
+    if not (sound and all(map(_is_sound, figures)) and isinstance(results.get("seed"), int | None)):
         raise ValueError("damaged")
     return results
+
+
+def _is_sound(figure: Figure) -> bool:
+    """Whether a declaration out of a file is one."""
+    texts = (figure.key, figure.label, figure.unit, figure.error or "", *figure.depends_on)
+    return all(isinstance(text, str) for text in texts) and type(figure.digits) is int and 0 <= figure.digits <= 12
 
 
 def _sum_of(text: str) -> str:

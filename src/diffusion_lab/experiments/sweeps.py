@@ -96,6 +96,9 @@ def _check(sweep: dict, file: str | Path) -> None:
 
     if sweep["method"] not in METHODS:
         raise UserError(f"{file}: method {sweep['method']!r} is not one of {', '.join(METHODS)}")
+    for key in sweep["parameters"]:
+        if key == "trusted" or key.startswith("hydra") or key.endswith("_target_"):
+            raise UserError(f"{file}: {key} is not for a file to say: type it on the command line")
     if not sweep["parameters"]:
         raise UserError(f"{file}: parameters must name at least one")
     metric = sweep.get("metric", {})

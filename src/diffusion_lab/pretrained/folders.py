@@ -84,7 +84,7 @@ class PipelineFolder:
             if not isinstance(named, list) or part.startswith("_") or part in LEFT_OUT or named == [None, None]:
                 continue
             library, kind = named if len(named) == 2 else (None, None)
-            if kind not in KNOWN.get(library, ()):
+            if not (isinstance(library, str) and kind in KNOWN.get(library, ())):
                 raise UserError(
                     f"model.path={self.name}: its {INDEX} names {library}.{kind} as {part}, which is none of the classes "
                     "that are loaded"
@@ -101,6 +101,18 @@ class PipelineFolder:
         for part, kind in {} if self.on_hub else self.parts().items():
             if kind in NETWORKS or kind.endswith(("Model", "Projection")):
                 self.variant_of(part)
+                self._check_files(part)
+
+    def _check_files(self, part: str) -> None:
+        """Raise UserError where a part's small files lead elsewhere than to the safetensors beside them."""
+        for index in (self.path / part).glob("*.index.json"):
+            named = self._json(f"{part}/{index.name}").get("weight_map")
+            names = [str(name) for name in named.values()] if isinstance(named, dict) else [""]
+            if not all(name.endswith(".safetensors") and "/" not in name and "\\" not in name for name in names):
+                raise UserError(f"model.path={self.name}: {part}/{index.name} names other files than safetensors beside it")
+        for key in ("attn_implementation", "_attn_implementation", "quantization_config"):
+            if self.config(part).get(key) is not None:
+                raise UserError(f"model.path={self.name}: {part}/config.json has {key}, which brings code in: take it out")
 
     def variant(self) -> str | None:
         """ "fp16" where only the files of that variant are there."""

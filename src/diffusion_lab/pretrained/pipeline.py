@@ -5,6 +5,7 @@ import copy
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from diffusion_lab.spaces.latents import Latents
 from diffusion_lab.spaces.pixels import Symmetric
 from diffusion_lab.spaces.space import Space
 
+MOST_SIZE, MOST_STEPS = 4096, 1_000_000
 SHOWN = 40  # letters of a prompt in a message
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -321,11 +323,30 @@ class Pipeline:
             )
         if parts["scheduler"] not in (FLOW if self.family.flow else DISCRETE):
             raise UserError(f"model.path={self.path}: its {parts['scheduler']} has a forward process that is not known here")
+        self._check_numbers()
         self.folder.check_weights()
         if self.lora is not None:
             needed("peft")
             if not (self.lora.endswith(".safetensors") and Path(self.lora).expanduser().is_file()):
                 raise UserError(f"model.lora={self.lora} is no safetensors file")
+
+    def _check_numbers(self) -> None:
+        """Raise UserError for numbers of the folder's configs that no such pipeline has."""
+        scheduler, network = self.folder.config("scheduler"), self._network_config
+        autoencoder = self.folder.config(self.family.autoencoder) if self.family.autoencoder else {}
+        size, steps = network.get("sample_size"), scheduler.get("num_train_timesteps", 1000)
+        wrong = {
+            "sample_size": not (size is None or (type(size) is int and 1 <= size <= MOST_SIZE)) and size,
+            "num_train_timesteps": not (type(steps) is int and 1 <= steps <= MOST_STEPS) and steps,
+            "prediction_type": not isinstance(scheduler.get("prediction_type", ""), str) and scheduler["prediction_type"],
+        }
+        for key in ("scaling_factor", "shift_factor"):
+            number = autoencoder.get(key)
+            known = number is None or (type(number) in (int, float) and isfinite(number) and (number or key[1] == "h"))
+            wrong[key] = not known and number
+        for key, value in wrong.items():
+            if value is not False:
+                raise UserError(f"model.path={self.path}: its {key}={value} is none that a {self.folder.kind} has")
 
     def _check_texts(self) -> None:
         """Raise UserError for prompts that it does not read."""

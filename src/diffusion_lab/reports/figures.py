@@ -35,7 +35,7 @@ def samples(cells: list[Cell], objective: Declared) -> Figure | None:
         axis.imshow(row, interpolation="nearest")
         axis.set_axis_off()
         figure_of_cell = f"{objective.label} {objective.text(cell.figures[objective.key].mean)}"
-        axis.set_title(f"{cell.label}   {figure_of_cell}   drawn: seed {seeds[0]}", fontsize=9, loc="left", pad=3)
+        axis.set_title(_literal(f"{cell.label}   {figure_of_cell}   drawn: seed {seeds[0]}"), fontsize=9, loc="left", pad=3)
     return figure
 
 
@@ -51,9 +51,9 @@ def intervals(ranking: Ranking) -> Figure:
         axis.plot(own.mean, place, "o", color="tab:blue", markersize=6)
         seeds = [Run(Path(folder)).results().get(metric.key, math.nan) for folder in cell.folders]
         axis.plot(seeds, [place] * len(seeds), "|", color="black", markersize=9)
-    axis.set_yticks(range(len(cells)), [cell.label for cell in cells], fontsize=9)
+    axis.set_yticks(range(len(cells)), [_literal(cell.label) for cell in cells], fontsize=9)
     axis.set_ylim(len(cells) - 0.5, -0.5)
-    axis.set_xlabel(f"{metric.title} ({metric.better}): mean, 95 % interval, and each seed as a tick", fontsize=9)
+    axis.set_xlabel(_literal(f"{metric.title} ({metric.better}): mean, 95 % interval, and each seed as a tick"), fontsize=9)
     return _plain(figure)
 
 
@@ -69,10 +69,10 @@ def curves(cells: list[Cell], figures: dict[str, Declared], x: str, label: str) 
     for axis, (name, rows) in zip(np.atleast_1d(figure.subplots(1, len(drawn))), drawn.items(), strict=True):
         for i, curve in rows:
             marker = "." if len(curve) < 20 else None
-            axis.plot(curve.index, curve, marker=marker, label=cells[i].label, **_line_style(i))
-        axis.set_title(name, fontsize=9)
+            axis.plot(curve.index, curve, marker=marker, label=_literal(cells[i].label), **_line_style(i))
+        axis.set_title(_literal(name), fontsize=9)
         axis.set_xlim(left=0)
-        axis.set_xlabel(label, fontsize=9)
+        axis.set_xlabel(_literal(label), fontsize=9)
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     return _plain(figure)
@@ -93,7 +93,8 @@ def against(rankings: list[Ranking], x: str, label: str, metric: Declared, along
         line = sorted(line, key=lambda point: point[0].levels.get(along, point[1]))
         mean = [cell.figures[metric.key].mean for cell, _ in line]
         error = [[_half(cell.figures[metric.key]) for cell, _ in line]] * 2
-        axis.errorbar([at for _, at in line], mean, yerr=error, fmt="o-", markersize=5, capsize=3, linewidth=1.2, label=name)
+        style = {"fmt": "o-", "markersize": 5, "capsize": 3, "linewidth": 1.2, "label": _literal(name)}
+        axis.errorbar([at for _, at in line], mean, yerr=error, **style)
         for i, (cell, at) in enumerate(line):
             if along in cell.levels:
                 place = (at, cell.figures[metric.key].mean)
@@ -108,8 +109,8 @@ def against(rankings: list[Ranking], x: str, label: str, metric: Declared, along
     if _wide(means):
         axis.set_yscale("log")
         _plain_ticks(axis.yaxis, means)
-    axis.set_xlabel(label, fontsize=9)
-    axis.set_ylabel(f"{metric.title} ({metric.better})", fontsize=9)
+    axis.set_xlabel(_literal(label), fontsize=9)
+    axis.set_ylabel(_literal(f"{metric.title} ({metric.better})"), fontsize=9)
     if len(_lines(points, along or x)) > 1:
         axis.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return _plain(figure)
@@ -183,3 +184,8 @@ def _plain(figure: Figure) -> Figure:
         axis.tick_params(labelsize=8)
         axis.grid(axis="x", alpha=0.25)
     return figure
+
+
+def _literal(text: str) -> str:
+    """`text` as it is: matplotlib takes what stands between two $ for a formula."""
+    return text.replace("$", r"\$")

@@ -7,10 +7,11 @@ import shutil
 import sys
 import time
 import warnings
+from dataclasses import replace
 from importlib.metadata import version
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint, Timer
+from lightning.pytorch.callbacks import LearningRateMonitor, Timer
 from lightning.pytorch.loggers import Logger
 
 from diffusion_lab.checkpoints import Checkpoint, load_checkpoint
@@ -26,7 +27,7 @@ from diffusion_lab.parts import build
 from diffusion_lab.tasks.task import Outcome, Setting, Task
 from diffusion_lab.training.callbacks import EpochLine, ProgressBar, StopDiverged, StopEarly, Throughput
 from diffusion_lab.training.module import Training
-from diffusion_lab.training.saving import SafeCheckpoints
+from diffusion_lab.training.saving import Kept, SafeCheckpoints
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ def fit(task: Task, model: NoisyModel, images: Images, setting: Setting) -> dict
     try:
         _train(task, model, images, setting, loggers, start)
         checkpoint = load_checkpoint(run.last_checkpoint, trusted=None)
+        checkpoint = replace(checkpoint, config=config)  # what is built is what was typed: the file may be another person's
         loggers[0] = tracking.metrics_csv(run, checkpoint.state["global_step"])  # processes of their own may have written it
         results = _results(task, checkpoint, images, setting, loggers)
         tracking.log_summary(loggers, run, results, checkpoint.state["global_step"])
@@ -126,8 +128,8 @@ def standard_callbacks(config: dict, run: Run) -> list[Callback]:
         Throughput(),
         LearningRateMonitor(logging_interval="step"),
         ProgressBar() if _is_watched() else EpochLine(),
-        ModelCheckpoint(filename="best", monitor=config["monitor"], **keep),
-        ModelCheckpoint(filename="last", **keep),
+        Kept(filename="best", monitor=config["monitor"], **keep),
+        Kept(filename="last", **keep),
     ]
 
 

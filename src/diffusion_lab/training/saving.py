@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from diffusion_lab.files import replacing
 
@@ -30,3 +31,15 @@ def _save(checkpoint: dict[str, Any], file: Path) -> None:
         if isinstance(error.__context__, OSError):
             raise error.__context__ from None
         raise
+
+
+class Kept(ModelCheckpoint):
+    """Of one name, so that each checkpoint takes the place of the one before. It removes nothing: what Lightning would
+    remove is a path out of the file that a run goes on from, which may be another person's."""
+
+    @property
+    def state_key(self) -> str:
+        return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
+
+    def _remove_checkpoint(self, trainer, filepath: str) -> None:
+        pass
