@@ -26,8 +26,8 @@ def write_model(file: Path, config: dict, weights: Mapping[str, Tensor], average
         averaged: whether the weights are averages over the training's last steps.
     """
     weights = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in weights.items()}
-    text = json.dumps(config)
-    header = {"config": text, "averaged": json.dumps(averaged), "sha256": _sum_of(text, weights)}
+    header = {"config": json.dumps(config), "averaged": json.dumps(averaged)}
+    header["sha256"] = _sum_of(header, weights)
     with replacing(file) as scratch:
         scratch.write_bytes(save(weights, header))
 
@@ -46,14 +46,14 @@ def read_model(file: Path) -> tuple[dict, dict[str, Tensor], bool]:
         raise UserError(f"checkpoint={file} cannot be read: it is truncated or no safetensors file") from error
     if not {"config", "averaged", "sha256"} <= set(header):
         raise UserError(f"checkpoint={file} was not written by diffusion-lab's export.py (it has no config inside)")
-    if header["sha256"] != _sum_of(header["config"], weights):
+    if header["sha256"] != _sum_of(header, weights):
         raise UserError(f"checkpoint={file} is damaged: its content is not what was written")
     return json.loads(header["config"]), weights, header["averaged"] == "true"
 
 
-def _sum_of(config: str, weights: Mapping[str, Tensor]) -> str:
+def _sum_of(header: Mapping[str, str], weights: Mapping[str, Tensor]) -> str:
     """The SHA-256 of all that is in the file; the format has none of its own."""
-    total = hashlib.sha256(config.encode())
+    total = hashlib.sha256(f"{header['averaged']} {header['config']}".encode())
     for name in sorted(weights):
         tensor = weights[name]
         total.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

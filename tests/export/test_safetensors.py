@@ -61,7 +61,8 @@ def test_its_config_is_distrusted_as_a_checkpoints_is(file, tmp_path):
 
 def test_damage_is_named(file, tmp_path):
     whole, damaged = file.read_bytes(), tmp_path / "damaged.safetensors"
-    for place in (len(whole) - 1, len(whole) // 2, 40, 3):
+    places = {len(whole) - 1, len(whole) // 2, 3, *range(8, 2000, 41), *(whole.index(word) for word in (b"false", b"F32"))}
+    for place in places:
         damaged.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
         with pytest.raises(UserError, match=r"damaged\.safetensors (is damaged|cannot be read|was not written)"):
             load_checkpoint(damaged)

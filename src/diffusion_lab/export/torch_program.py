@@ -1,5 +1,6 @@
 """A program of torch.export: the denoiser as a graph of torch's own operators."""
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -14,7 +15,7 @@ USAGE = """\
 import torch
 step = torch.export.load("{file}").module()
 noisy = torch.randn(4, {shape})  # at time 1 it is pure noise, at 0 the clean image
-image, noise = step({inputs})  # the estimates of both, from which a sampler takes its next step"""
+image, noise = step({inputs})  # of which a sampler makes its next step"""
 VALUES = {
     "noisy": "noisy",
     "time": "torch.ones(4)",
@@ -36,7 +37,8 @@ def torch_program(subject: Subject, folder: Path) -> Exported:
     except Exception as error:  # whatever the network does that it cannot follow
         reason = str(error).strip().splitlines()[0]
         raise UserError(f"torch.export cannot follow this network: {reason}") from error
-    with replacing(file) as scratch:
+    with replacing(file) as scratch, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of weights that are on no GPU
         with scratch.open("wb") as written:
             torch.export.save(program, written)
         with scratch.open("rb") as written:
