@@ -173,3 +173,8 @@ def test_sound_values_are_not_refused():
     sound = ["seed=9223372036854775807", "label_dropout=1", "ema.decay=0", "learning_rate.warmup=0", "data.max_images=null"]
     check(composed("train", *sound, "trainer.gradient_clip_val=1", "trainer.accelerator=cpu", "metrics.vlb_calls=20"))
     check(composed("train", "trainer=ddp", "trainer.devices=2"))
+
+
+@pytest.mark.parametrize("end", ["schedule.signal_rate=0", "schedule.noise_rate=0"])
+def test_one_level_may_be_pure_noise_or_a_clean_image(end):
+    check(composed("train", "schedule=single_level", end))

@@ -93,7 +93,7 @@ REAL = {  # key: an interval
     "schedule.rho": "(0, inf)",
     "schedule.shift": "(0, inf)",
     "schedule.tau": "(0, inf)",
-    "schedule.signal_rate": "(0, inf)",
+    "schedule.signal_rate": "[0, inf)",
     "schedule.noise_rate": "[0, inf)",
     "schedule.min_noise_rate": "[0, 1)",
     "schedule.max_noise_rate": "(0, 1]",
