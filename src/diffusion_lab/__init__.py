@@ -9,8 +9,11 @@ From Python, `import diffusion_lab as lab`:
 and the classes Model, Run, Denoiser, Space and UserError. Nothing heavy is imported before one of these is used.
 """
 
+import warnings
 from importlib import import_module
 from typing import Any
+
+warnings.filterwarnings("ignore", "IProgress not found")  # in notebooks, by what torchmetrics imports where it is installed
 
 _PLACES = {
     **dict.fromkeys(("load", "train", "evaluate", "report", "compose", "Model"), "diffusion_lab.api"),
