@@ -23,7 +23,7 @@ train: setup ## train, sample and score the default experiment (ARGS="epochs=1" 
 demo: setup ## a page in the browser that draws digits: trained if need be, exported, served
 	@$(BIN)/python src/train.py
 	@$(BIN)/python src/export.py checkpoint=outputs/mnist_5k/default/checkpoints/last.ckpt format=web open=true \
-		hydra.run.dir=outputs/demo $(ARGS)
+		hydra.run.dir=outputs/mnist_5k/default/web $(ARGS)
 
 grid: setup ## compare two losses and two schedules, four runs
 	@$(BIN)/python src/train.py -m loss=mae,mse schedule=linear,cosine $(ARGS)

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from diffusion_lab.errors import user_error_in
-from diffusion_lab.files import remove_scratch, replacing, write_json, write_text
+from diffusion_lab.files import filling, remove_scratch, replacing, write_json, write_text
 
 
 def test_a_file_is_replaced_when_all_went_well(tmp_path):
@@ -41,6 +41,37 @@ def test_a_disk_that_is_full_at_the_last_moment_is_said_of_the_file(tmp_path, mo
     assert str(user_error_in(caught.value)) == f"{file}: No space left on device"
     assert file.read_text() == "old"
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_a_folder_is_filled_at_once_or_not_at_all(tmp_path):
+    folder = tmp_path / "made/folder"
+    with pytest.raises(KeyboardInterrupt), filling(folder) as scratch:
+        (scratch / "half").touch()
+        raise KeyboardInterrupt
+    assert not list(folder.parent.iterdir())
+    folder.mkdir()  # as Hydra does
+    with filling(folder) as scratch:
+        write_text(scratch / "inner/file", "first")
+        assert scratch.name == "folder"
+        assert not list(folder.iterdir())
+    assert (folder / "inner/file").read_text() == "first"
+    assert list(folder.parent.iterdir()) == [folder]
+
+
+def test_what_lies_in_a_folder_stays_when_it_is_filled_again(tmp_path):
+    write_text(tmp_path / "folder/last.ckpt", "dear")
+    write_text(tmp_path / "folder/inner/file", "old")
+    with filling(tmp_path / "folder") as scratch:
+        write_text(scratch / "inner/file", "new")
+        write_text(scratch / "more/file", "more")
+    found = {
+        file.name: file.read_text()
+        for file in (tmp_path / "folder").rglob("*")
+        if file.is_file() and "more" not in str(file)
+    }
+    assert found == {"last.ckpt": "dear", "file": "new"}
+    assert (tmp_path / "folder/more/file").read_text() == "more"
+    assert [each.name for each in tmp_path.iterdir()] == ["folder"]
 
 
 def test_what_killed_processes_were_writing_goes_and_nothing_else(tmp_path):

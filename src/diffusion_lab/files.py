@@ -4,6 +4,7 @@ import contextlib
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,31 @@ def replacing(file: Path) -> Iterator[Path]:
         raise
     finally:
         scratch.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def filling(folder: Path) -> Iterator[Path]:
+    """An empty folder of `folder`'s name to write into, beside it. Its files come to `folder` if all goes well: all at once
+    where nothing is there yet, else each in the place of the one of its name; else they go."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    beside = folder.with_name(f".{folder.name}.{os.getpid()}")
+    scratch = beside / folder.name
+    shutil.rmtree(beside, ignore_errors=True)  # of an earlier process of this number, that was killed
+    try:
+        scratch.mkdir(parents=True)
+        yield scratch
+        if not folder.exists() or not any(folder.iterdir()):
+            scratch.replace(folder)
+            return
+        for file in [file for file in scratch.rglob("*") if file.is_file()]:
+            place = folder / file.relative_to(scratch)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(place)
+    except OSError as error:
+        error.filename = error.filename or str(folder)
+        raise
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def remove_scratch(folder: Path) -> None:

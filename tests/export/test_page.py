@@ -221,11 +221,12 @@ def test_a_hole_is_filled_as_repaint_does(visit, checkpoint):
 
 
 def test_between_two_seeds_lie_images_that_end_at_theirs(visit, checkpoint):
+    """Also by a sampler that takes fresh noise at every step."""
     person, model = visit(), lab.load(checkpoint)
     person.choose("between")
-    person.set(count=4, sampler="ddim", steps=3, seed=1, seed2=2, **{"class": 0})
+    person.set(count=4, steps=3, seed=1, seed2=2, **{"class": 0})
     drawn = person.draw()
-    ends = [model.sample(1, label=0, sampler="ddim", steps=3, seed=seed, guidance=1.0) for seed in (1, 2)]
+    ends = [model.sample(1, label=0, steps=3, seed=seed, guidance=1.0) for seed in (1, 2)]
     assert np.abs(drawn[[0, 3]] - bytes_of(torch.cat(ends))).max() <= 1
     near, far = (np.abs(drawn[0] - drawn[i]).mean() for i in (1, 3))
     assert 0 < near < far
@@ -267,6 +268,28 @@ def test_webgpu_is_taken_only_where_it_gives_wasms_values(launch, address, folde
     wanted = lab.load(checkpoint).sample(1, guidance=1.0, sampler="ddim", steps=3)
     assert np.abs(person.draw() - bytes_of(wanted)).max() <= 1
     context.close()
+
+
+def test_odd_links_and_hurried_clicks_are_taken_well(visit, checkpoint):
+    odd = "mode=none&class=77&guidance=abc&count=100000&steps=1e9&seed=-3&seed2=x&sampler=__proto__&strength=9"
+    person = visit(f"#{odd}&image=%25&mask=!")
+    fields = ("mode", "class", "guidance", "count", "seed", "seed2", "sampler", "strength")
+    read = person.page.evaluate("names => names.map(name => document.getElementById('form').elements[name].value)", fields)
+    assert read == ["noise", "each", "1", "16", "0", "1", "dpmpp_2m_eta", "0.6"]
+    for count in (16, 9, 4):  # each takes the place of the one before
+        person.set(count=count, steps=12)
+        person.page.click("#draw")
+    person.set(count=1, steps=2, sampler="ddim", **{"class": 4})
+    person.page.click("#draw")
+    person.drawn = 4
+    assert_same(person.draw(press=False), lab.load(checkpoint).sample(1, label=4, sampler="ddim", steps=2, guidance=1.0))
+
+
+def test_opened_from_a_file_it_says_what_to_type(browser, folder):
+    page = browser.new_context().new_page()
+    page.goto(f"{folder.as_uri()}/index.html")
+    assert f'python -m http.server --directory "{folder}/" 8000' in page.inner_text("#status")
+    page.context.close()
 
 
 def test_where_the_browser_cannot_one_line_says_so(browser, address, folder):

@@ -65,6 +65,19 @@ def _words(run: Run):
     return choices["schedule"], choices["loss"]
 
 
+def test_a_run_whose_page_was_exported_is_linked(tmp_path):
+    runs = [made_run(tmp_path, 0.2, loss=loss) for loss in ("mae", "mse")]
+    assert "Pages in the browser" not in sections(runs)[0]
+    runs[1].page.parent.mkdir()
+    runs[1].page.touch()
+    found = sections(runs)[1]
+    written = tmp_path / "elsewhere"
+    assert f"[{runs[1].folder.name}](../{runs[1].folder.name}/web/index.html)" in markdown(found, written)
+    page = html(found, {}, written)
+    links = re.findall(r'<a href="([^"#]+)">([^<]+)', page)
+    assert links == [(f"../{runs[1].folder.name}/web/index.html", runs[1].folder.name)]
+
+
 def test_overlapping_cells_are_said_to_be_unseparated(tmp_path):
     by_title, _ = sections(grid(tmp_path))
     ranking = by_title["Ranking by KID"]

@@ -19,6 +19,7 @@ WHOLE = {  # key: (least, most)
     "data.shift": (0, 4096),
     "data.max_images": (2, 10**12),
     "metrics.samples": (2, MOST),
+    "samples": (0, MOST),
     "metrics.batch_size": (1, MOST),
     "metrics.every_n_epochs": (1, MOST),
     "metrics.vlb_calls": (1, MOST),
@@ -114,6 +115,7 @@ RISING = (  # the first is below the second
 )
 CHOICES = {
     "data.on_error": ("raise", "skip"),
+    "format.quantise": ("fp16", "int8"),
     "logger.mode": ("offline", "online", "disabled"),
     "data.channels": (1, 3, 4),
     "compile": ("auto", True, False),

@@ -76,6 +76,11 @@ class Run:
         return self.folder / "strip.png"
 
     @property
+    def page(self) -> Path:
+        """The page in the browser, where it was exported to `web` in this folder."""
+        return self.folder / "web" / "index.html"
+
+    @property
     def accuracy(self) -> Path:
         return self.samples / "accuracy.png"
 

@@ -35,7 +35,7 @@ def wandb(run: Run, config: dict, mode: str, project: str, entity: str | None = 
         id=id_file.read_text(),
         resume="allow",
         group=config["name"],
-        job_type="evaluate" if "checkpoint" in config else "train",
+        job_type=_job_of(config),
         tags=[f"{group}={choices[group]}" for group in TAGS if group in choices],
         config=config,
         save_dir=run.folder,
@@ -46,6 +46,10 @@ def wandb(run: Run, config: dict, mode: str, project: str, entity: str | None = 
     if mode == "offline":
         _tell_again(run, logger)
     return logger
+
+
+def _job_of(config: dict) -> str:
+    return "export" if "format" in config else "evaluate" if "checkpoint" in config else "train"
 
 
 def _tell_again(run: Run, logger: WandbLogger) -> None:
@@ -107,6 +111,20 @@ def log_image(loggers: list[Logger], key: str, file: Path, step: int) -> None:
             logger.log_image(key, [str(file)], step=step)
         elif isinstance(logger, TensorBoardLogger):
             logger.experiment.add_image(key, np.asarray(Image.open(file).convert("RGB")), step, dataformats="HWC")
+
+
+def log_files(logger: WandbLogger, name: str, folder: Path, about: dict) -> None:
+    """Send all files below `folder` as one W&B artifact of type "model", which uploads with the run.
+
+    Args:
+        about: plain values, the artifact's metadata.
+    """
+    import wandb as wandb_library
+
+    artifact = wandb_library.Artifact(name, type="model", metadata=about)
+    for file in sorted(file for file in folder.rglob("*") if file.is_file()):
+        artifact.add_file(str(file), file.relative_to(folder).as_posix())
+    logger.experiment.log_artifact(artifact)
 
 
 def log_summary(loggers: list[Logger], run: Run, results: dict, step: int) -> None:

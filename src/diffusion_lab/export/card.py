@@ -37,7 +37,7 @@ def card(subject: Subject, exported: Exported) -> str:
         "Training data": [f"{config['data']['name']}. Licence: {LICENCES.get(config['data']['name'], 'not known here')}."],
         "Choices": _choices(config),
         "Figures": _figures(subject.results),
-        "Use": [f"```{exported.language}", exported.usage, "```", "", *exported.notes],
+        "Use": [f"```{exported.language}", exported.usage, "```", "", *(f"- {note}." for note in exported.notes)],
         "Limits": [
             "It draws what its training images show, their biases and faults included, and nothing else. Small models "
             "trained for minutes are for play and study."

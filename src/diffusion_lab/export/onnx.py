@@ -12,8 +12,11 @@ import torch
 from torch import Tensor
 from torch.export import Dim
 
+from diffusion_lab.denoiser import Denoiser, Prediction
 from diffusion_lab.errors import UserError
-from diffusion_lab.export.step import OUTPUTS, Step, example, largest_difference, step_of
+from diffusion_lab.export.quantised import TOLERANCES
+from diffusion_lab.export.quantised import quantise as round_weights
+from diffusion_lab.export.step import OUTPUTS, TOLERANCE, Step, example, largest_difference, step_of
 from diffusion_lab.export.subject import Exported, Subject
 from diffusion_lab.files import replacing
 
@@ -31,25 +34,28 @@ VALUES = {
 }  # fmt: skip
 
 
-def onnx(subject: Subject, folder: Path) -> Exported:
-    """One step of the denoiser as `model.onnx`: float32, any batch size.
+def onnx(subject: Subject, folder: Path, quantise: str | None = None) -> Exported:
+    """One step of the denoiser as `model.onnx`, for any batch size, from float32 to float32.
+
+    Args:
+        quantise: what its weights are rounded to, see `diffusion_lab.export.quantised`: "fp16" or "int8"; None: float32.
 
     Raises:
         UserError: a package is missing; the exporter cannot; or what it made differs from torch.
     """
     step = step_of(subject.denoiser)
     file = folder / "model.onnx"
-    difference = write_onnx(step, file)
+    said = write_onnx(step, file, quantise)
     classes = len(subject.denoiser.conditions)
     scale = subject.config["guidance"].get("scale", 1.0)
     values = {key: VALUES[key].format(classes=classes, scale=scale) for key in step.inputs}
     inputs = ", ".join(f'"{key}": {value}' for key, value in values.items())
     usage = USAGE.format(file=file.name, shape=", ".join(map(str, subject.denoiser.shape)), inputs=inputs)
-    return Exported(file, usage, notes=[f"ONNX Runtime differs from torch by {difference:.1g} at most"])
+    return Exported(file, usage, notes=[said], rounded=OnnxDenoiser(step, file) if quantise else None)
 
 
-def write_onnx(step: Step, file: Path) -> float:
-    """Write `step` to `file`, which is there only once ONNX Runtime gives what torch gives; returns by how much it differs.
+def write_onnx(step: Step, file: Path, quantise: str | None = None) -> str:
+    """Write `step` to `file`, which is there only once ONNX Runtime gives what torch gives; says by how much it differs.
 
     Raises:
         UserError: as `onnx` does.
@@ -71,10 +77,16 @@ def write_onnx(step: Step, file: Path) -> float:
                 verbose=False,
             )
             program.save(scratch, external_data=False)
+            _strip(scratch)
+            if quantise:
+                round_weights(scratch, quantise)
         except torch.onnx.errors.OnnxExporterError as error:
             reason = str(error.__cause__ or error).strip().splitlines()[0]
             raise UserError(f"torch cannot export this model to ONNX: {reason}") from error
-        return largest_difference(step, Session(scratch), "the ONNX graph")
+        tolerance = TOLERANCES[quantise] if quantise else TOLERANCE
+        what = f"the ONNX graph with weights in {quantise}" if quantise else "the ONNX graph"
+        difference = largest_difference(step, Session(scratch), what, tolerance)
+        return f"{what.replace('the ONNX graph', 'ONNX Runtime')} differs from torch by {difference:.1g} at most"
 
 
 class Session:
@@ -91,6 +103,29 @@ class Session:
         names = [entry.name for entry in self.session.get_inputs()]
         given = {name: value.contiguous().numpy() for name, value in zip(names, inputs, strict=True)}
         return [torch.from_numpy(output) for output in self.session.run(None, given)]
+
+
+def _strip(file: Path) -> None:
+    """Take out what the exporter notes of each node: lines of source code, and paths of this machine."""
+    import onnx
+
+    model = onnx.load(file)
+    for part in (model, model.graph, *model.graph.node, *model.graph.value_info, *model.graph.input, *model.graph.output):
+        del part.metadata_props[:]
+    onnx.save(model, file)
+
+
+class OnnxDenoiser(Denoiser):
+    """The denoiser that an ONNX file of `step` is, in ONNX Runtime, on the CPU."""
+
+    def __init__(self, step: Step, file: Path):
+        super().__init__(step.denoiser.schedule, step.denoiser.space, step.denoiser.conditions)
+        self.step, self.session = step, Session(file)
+
+    def forward(self, noisy: Tensor, time: Tensor, label: Tensor | None = None) -> Prediction:
+        label = torch.full_like(time, -1, dtype=torch.int64) if label is None else label
+        inputs = {"noisy": noisy, "time": time, "label": label, "scale": torch.ones_like(time)}
+        return Prediction(*self.session(*(inputs[name] for name in self.step.inputs)))
 
 
 @contextlib.contextmanager

@@ -40,12 +40,14 @@ class Exported:
         file: the one to use, or the folder.
         usage: lines of code, or of a shell, that use it, in the language `language`.
         notes: what is worth knowing of it, one line each.
+        rounded: draws as the file does, where its weights are not those of the checkpoint.
     """
 
     file: Path
     usage: str
     language: str = "python"
     notes: list[str] = field(default_factory=list)
+    rounded: Denoiser | None = None
 
 
 def opened(checkpoint: Checkpoint) -> Subject:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from diffusion_lab.errors import UserError
-from diffusion_lab.export.onnx import write_onnx
+from diffusion_lab.export.onnx import OnnxDenoiser, write_onnx
 from diffusion_lab.export.runtime import WASM, WEBGPU, runtime_files
 from diffusion_lab.export.step import Step
 from diffusion_lab.export.subject import Exported, Subject
@@ -37,6 +37,7 @@ def web(
     samplers: dict,
     fill: Callable,
     webgpu: bool = True,
+    quantise: str | None = None,
     runtime: str | None = None,
     cache_dir: str = "~/.cache/diffusion-lab",
 ) -> Exported:
@@ -46,6 +47,7 @@ def web(
         samplers: offered beside the one that the model was trained with, by name.
         fill: the sampler that fills holes.
         webgpu: whether to bring what WebGPU needs.
+        quantise: what the weights are rounded to, see `diffusion_lab.export.onnx.onnx`.
         runtime, cache_dir: see `diffusion_lab.export.runtime.runtime_files`.
 
     Raises:
@@ -53,17 +55,16 @@ def web(
     """
     model = description(subject, samplers, fill) | {"webgpu": webgpu}
     files = runtime_files(cache_dir, runtime)
-    difference = write_onnx(Step(subject.denoiser), folder / "model.onnx")
+    step, file = Step(subject.denoiser), folder / "model.onnx"
+    said = write_onnx(step, file, quantise)
     write_text(folder / "model.json", json.dumps(model, allow_nan=False))
     for file in PAGE.iterdir():
         shutil.copyfile(file, folder / file.name)
     (folder / "ort").mkdir(exist_ok=True)
     for name in (*WASM, *(WEBGPU if webgpu else ())):
         shutil.copyfile(files / name, folder / "ort" / name)
-    notes = [f"ONNX Runtime differs from torch by {difference:.1g} at most"]
-    return Exported(
-        folder, f"python -m http.server --directory {folder.name} 8000  # then open http://localhost:8000", "sh", notes
-    )
+    usage = "python -m http.server 8000  # in this folder; then open http://localhost:8000"
+    return Exported(folder, usage, "sh", [said], OnnxDenoiser(step, file) if quantise else None)
 
 
 def description(subject: Subject, samplers: dict, fill: Callable) -> dict:

@@ -2,9 +2,11 @@
 
 import base64
 import io
+import os
 import re
 from importlib.resources import files
 from pathlib import Path
+from urllib.parse import quote
 
 import pandas as pd
 from jinja2 import Environment
@@ -21,11 +23,13 @@ def print_report(report: Report, console: Console | None = None) -> None:
     """Sections without their pictures, on the terminal."""
     console = console or wide_console()
     for section in report.sections:
-        if not section.sentences and section.table is None:
+        if not (section.sentences or section.links) and section.table is None:
             continue
         console.print(f"\n[bold]{escape(section.title)}")
         for sentence in section.sentences:
             console.print(escape(sentence), soft_wrap=True, highlight=False)
+        for name, file in section.links.items():
+            console.print(escape(f"{name}: {file}"), soft_wrap=True, highlight=False)
         if section.table is not None and not section.brief:
             console.print(_rich_table(section.table, console.width))
 
@@ -47,17 +51,19 @@ def write_report(report: Report, folder: Path) -> list[Path]:
     drawn = {section.title: _png(section.picture) for section in report.sections if section.picture is not None}
     for title, png in drawn.items():
         (pictures / f"{_slug(title)}.png").write_bytes(png)
-    written = {"md": markdown(report), "tex": latex(report), "html": html(report, drawn)}
+    written = {"md": markdown(report, folder), "tex": latex(report), "html": html(report, drawn, folder)}
     for suffix, text in written.items():
         write_text(folder / f"report.{suffix}", text)
     report.cells.to_csv(folder / "report.csv", index=False)
     return [folder / f"report.{suffix}" for suffix in ("md", "csv", "tex", "html")]
 
 
-def markdown(report: Report) -> str:
+def markdown(report: Report, folder: Path = Path()) -> str:
+    """The report as it is to lie in `folder`."""
     parts = [f"# {report.title}"]
     for section in report.sections:
         parts += [f"## {section.title}", *(f"- {sentence}" for sentence in section.sentences)]
+        parts += [f"- [{_bare(name)}]({_link(file, folder)})" for name, file in section.links.items()]
         if section.table is not None:
             parts += ["", _pipes(section.table), ""]
         if section.picture is not None:
@@ -71,11 +77,25 @@ def latex(report: Report) -> str:
     return "\n\n".join(_latex_table(section) for section in tables) + "\n"
 
 
-def html(report: Report, drawn: dict[str, bytes]) -> str:
-    """One self-contained page: its style and pictures inside, no outside links."""
+def html(report: Report, drawn: dict[str, bytes], folder: Path = Path()) -> str:
+    """One self-contained page to lie in `folder`: its style and pictures inside, no links to other places."""
     template = files("diffusion_lab.reports").joinpath("report.html.jinja").read_text()
     pictures = {title: base64.b64encode(png).decode() for title, png in drawn.items()}
-    return Environment(autoescape=True).from_string(template).render(report=report, pictures=pictures, slug=_slug)
+    return (
+        Environment(autoescape=True)
+        .from_string(template)
+        .render(report=report, pictures=pictures, slug=_slug, link=lambda file: _link(file, folder))
+    )
+
+
+def _bare(name: str) -> str:
+    """A name that Markdown takes for nothing else."""
+    return re.sub(r"([\\\[\]|])", r"\\\1", name)
+
+
+def _link(file: Path, folder: Path) -> str:
+    """The way from a folder to a file, as an address."""
+    return quote(os.path.relpath(file, folder).replace(os.sep, "/"))
 
 
 def _rich_table(table: pd.DataFrame, width: int) -> Table:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,13 +21,15 @@ LISTED = 3  # interactions
 
 @dataclass(frozen=True)
 class Section:
-    """A heading, sentences, then a table and a picture where there is one. `brief`: the table is for the files alone."""
+    """A heading, sentences, then a table and a picture where there is one. `brief`: the table is for the files alone;
+    `links`: files to be opened, by name."""
 
     title: str
     sentences: list[str] = field(default_factory=list)
     table: pd.DataFrame | None = None
     picture: Figure | None = None
     brief: bool = False
+    links: dict[str, Path] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def report(runs: Iterable[Run], objective: str, title: str, with_pictures: bool 
     sections += _single_sections([ranking for ranking in ranked if ranking not in several], len(ranked))
     if with_pictures and ranked:
         sections += _picture_sections(collection, ranked)
-    sections += _left_out(collection, objective)
+    sections += [*_pages(collection), *_left_out(collection, objective)]
     return Report(title, sections, _cells(ranked))
 
 
@@ -231,6 +234,13 @@ def _picture_sections(collection: Collection, ranked: list[Ranking]) -> list[Sec
         if collection.runs[factor].nunique() > MOST_LEVELS and pd.api.types.is_numeric_dtype(collection.runs[factor]):
             pictures[f"{name} against {factor}"] = figures.against(ranked, factor, factor, metric)
     return [Section(title, picture=picture) for title, picture in pictures.items() if picture is not None]
+
+
+def _pages(collection: Collection) -> list[Section]:
+    """The runs' pages in the browser, where there are some."""
+    runs = {run["name"]: Run(Path(folder)) for folder, run in collection.runs.iterrows()}
+    links = {name: run.page for name, run in runs.items() if run.page.is_file()}
+    return [Section("Pages in the browser", links=links)] if links else []
 
 
 def _left_out(collection: Collection, objective: str) -> list[Section]:

@@ -6,7 +6,8 @@ const SETTINGS = ["mode", "class", "guidance", "count", "steps", "seed", "seed2"
 const WITH_PAD = ["pad", "fill"];
 let model, worker, backend = "WASM";
 let wish = 0; // the number of the latest drawing
-let history = []; // {noisy, estimate} of each step, RGBA bytes
+const MOST = 2 ** 28; // bytes of steps that are kept: with more of them, every other goes
+let history = []; // {call, calls, noisy, estimate} of each step, RGBA bytes
 let shape; // [channels, height, width]
 let playing;
 
@@ -44,7 +45,7 @@ function show(canvas, bytes, description) {
 function showStep(step) {
   const seen = history[step - 1];
   if (!seen) return;
-  const [, height, width] = shape, count = seen.estimate.length / (height * width * 4), of = `step ${step} of ${history.length}`;
+  const [, height, width] = shape, count = seen.estimate.length / (height * width * 4), of = `step ${seen.call + 1} of ${seen.calls}`;
   show($("noisy"), seen.noisy, `${count} noisy images, ${of}`);
   show($("estimate"), seen.estimate, `The model's estimate of ${count} images of ${model.data}, ${of}`);
   $("step").value = step;
@@ -144,12 +145,12 @@ pad.canvas.addEventListener("keydown", (event) => {
   showPad();
 });
 
-/** Put the first image drawn on the pad. */
-function take() {
-  const last = history.at(-1);
-  if (!last) return;
-  const [, height, width] = shape;
-  pad.image.putImageData(new ImageData(last.estimate.slice(0, height * width * 4), width, height), 0, 0);
+/** Put one of the images drawn on the pad. */
+function take(index = 0) {
+  const [, height, width] = shape, area = height * width * 4;
+  const bytes = history.at(-1)?.estimate.slice(index * area, (index + 1) * area);
+  if (!bytes?.length) return;
+  pad.image.putImageData(new ImageData(bytes, width, height), 0, 0);
   pad.mask.fill(0);
   showPad();
 }
@@ -176,9 +177,12 @@ async function readAddress() {
   const words = new URLSearchParams(location.hash.slice(1));
   for (const name of SETTINGS) {
     if (!words.has(name)) continue;
-    const field = fields[name], before = field.value;
-    field.value = words.get(name);
-    if (field.value === "" || (field.checkValidity && !field.checkValidity())) field.value = before;
+    const field = fields[name], before = field.value, wanted = words.get(name);
+    field.value = wanted;
+    // A slider makes a number of anything.
+    const odd = field.type === "range" && !(wanted >= Number(field.min) && wanted <= Number(field.max) && wanted.trim());
+    const empty = field.value === "" && !(name === "class" && wanted === "");
+    if (odd || empty || (field.checkValidity && !field.checkValidity())) field.value = before;
   }
   try {
     if (words.has("image")) {
@@ -230,32 +234,37 @@ function start() {
   worker.postMessage(settings);
   globalThis.history.replaceState(null, "", addressOf());
   say("Drawing …");
-  $("progress").value = 0;
-  $("stop").hidden = false;
+  $("stop").disabled = false;
+  if (matchMedia("(max-width: 46rem)").matches) document.querySelector(".results").scrollIntoView({ block: "nearest" });
 }
 
 function finished(text, wrong = false) {
   say(text, wrong);
-  $("stop").hidden = true;
+  $("stop").disabled = true;
+  $("step").max = Math.max(1, history.length);
+  showStep(history.length);
   const any = history.length > 0;
   for (const id of ["play", "save", "link", "step"]) $(id).disabled = !any;
 }
 
 const HEARD = {
-  ready: async ({ model: opened }) => {
+  ready: async ({ model: opened, noise }) => {
     model = opened;
     shape = model.shape;
-    document.title = $("title").textContent = `${model.data}, drawn by a diffusion model in your browser`;
+    $("about").textContent = `Trained on ${model.data}. `;
+    document.title = `${model.data}: ${document.title}`;
     const classes = model.classes.map((name, i) => new Option(name, i));
-    fields.class.replaceChildren(new Option("each in turn", "each"), ...classes, new Option("none in particular", ""));
+    const each = classes.length ? [new Option("each in turn", "each")] : [];
+    fields.class.replaceChildren(...each, ...classes, new Option("none in particular", ""));
     if (!model.classes.length) {
-      fields.class.value = "";
       $("class-label").hidden = $("guidance-label").hidden = true;
     }
     fields.sampler.replaceChildren(...Object.keys(model.samplers).map((name) => new Option(name)));
     fields.guidance.value = model.guidance.scale;
     fields.steps.value = stepsOf();
     clearPad();
+    show($("noisy"), noise, "Noise, from which images are drawn");
+    show($("estimate"), noise.map((_, i) => (i % 4 === 3 ? 0 : 255)), "Nothing drawn yet");
     const asked = await readAddress();
     arrange();
     $("draw").disabled = false;
@@ -266,17 +275,15 @@ const HEARD = {
   backend: ({ backend: said }) => (document.documentElement.dataset.backend = backend = said),
   step: ({ id, call, calls, noisy, estimate }) => {
     if (id !== wish) return;
-    history.push({ noisy, estimate });
-    $("step").max = history.length;
-    $("progress").value = (call + 1) / calls;
+    if (2 * estimate.length * history.length > MOST) history = history.filter((_, i) => i % 2);
+    history.push({ call, calls, noisy, estimate });
     showStep(history.length);
-    $("step-said").value = `step ${call + 1} of ${calls}`;
+    $("step").max = calls; // how far it is
+    $("step").value = call + 1;
   },
   done: ({ id, images, milliseconds }) => {
     if (id !== wish) return;
     history.at(-1).estimate = images;
-    showStep(history.length);
-    $("progress").value = 1;
     document.documentElement.dataset.drawn = `${id} ${Math.round(milliseconds)}`;
     finished(`Drawn in ${(milliseconds / 1000).toFixed(2)} s, by ${backend}.`);
   },
@@ -299,19 +306,23 @@ function arrange() {
   $("dice-label").hidden = mode === "between";
   $("pad-title").textContent = mode === "fill" ? "Paint over what is to be made new" : "Draw here, with mouse, finger or keys";
   $("draw").textContent = { noise: "Draw", pad: "Make it real", fill: "Fill", between: "Go from one to the other" }[mode];
+  $("guidance").disabled = fields.class.value === "";
   $("guidance-said").value = fields.guidance.value;
   $("strength-said").value = fields.strength.value;
   if (drawing) showPad();
 }
 
 function listen() {
+  let wasFilling = false;
   form.addEventListener("submit", (event) => {
     event.preventDefault();
     if (model) start();
   });
   form.addEventListener("input", (event) => {
     if (event.target.name === "mode" && fields.mode.value === "fill" && history.length && !pad.mask.some(Boolean)) take();
-    if (event.target.name === "mode" || event.target.name === "sampler") fields.steps.value = stepsOf();
+    const filling = fields.mode.value === "fill"; // by a sampler of its own
+    if (event.target.name === "sampler" || (event.target.name === "mode" && filling !== wasFilling)) fields.steps.value = stepsOf();
+    wasFilling = filling;
     arrange();
   });
   $("step").addEventListener("input", () => {
@@ -321,7 +332,13 @@ function listen() {
   $("play").addEventListener("click", play);
   $("stop").addEventListener("click", () => worker.postMessage({ kind: "stop" }));
   $("clear").addEventListener("click", clearPad);
-  $("take").addEventListener("click", take);
+  $("take").addEventListener("click", () => take());
+  $("estimate").addEventListener("click", (event) => {
+    if (!history.length || !WITH_PAD.includes(fields.mode.value)) return;
+    const columns = columnsOf(history.at(-1).estimate.length / (4 * shape[1] * shape[2])), box = $("estimate").getBoundingClientRect();
+    const cell = box.width / columns, row = Math.floor((event.clientY - box.top) / (cell * (shape[1] / shape[2])));
+    take(row * columns + Math.floor((event.clientX - box.left) / cell));
+  });
   $("dice").addEventListener("click", () => {
     fields.seed.value = crypto.getRandomValues(new Uint32Array(1))[0];
     form.requestSubmit();
@@ -346,14 +363,17 @@ function listen() {
 }
 
 function begin() {
-  if (location.protocol === "file:") return cannot("Browsers open no model from a file: type python -m http.server in this folder, and open http://localhost:8000");
+  if (location.protocol === "file:") {
+    const folder = decodeURIComponent(new URL(".", location.href).pathname).replace(/^\/(?=[A-Za-z]:)/, "");
+    return cannot(`Browsers open no model from a file. Type python -m http.server --directory "${folder}" 8000 and open http://localhost:8000`);
+  }
   if (typeof WebAssembly !== "object" || typeof Worker !== "function" || typeof BigInt64Array !== "function") {
     return cannot("This browser cannot run the model: it has no WebAssembly, or no workers. A current Firefox, Chrome, Edge or Safari can.");
   }
   listen();
   const insisted = new URLSearchParams(location.search).get("backend");
   try {
-    worker = new Worker(`worker.js${insisted ? `?backend=${encodeURIComponent(insisted)}` : ""}`, { type: "module" });
+    worker = new Worker(new URL(`worker.js${insisted ? `?backend=${encodeURIComponent(insisted)}` : ""}`, import.meta.url), { type: "module" });
   } catch (error) {
     return cannot(`This browser cannot run the model in a worker: ${error.message}`);
   }

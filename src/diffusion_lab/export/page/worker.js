@@ -9,6 +9,7 @@ const TOLERANCE = 1e-3; // by which WebGPU's values may differ from WASM's
 const asked = new URL(self.location.href).searchParams.get("backend"); // wasm or webgpu: to insist
 let model, schedule, bounds, run, weights;
 let current = 0; // the drawing that is wanted
+let before = Promise.resolve(); // the drawing before it, which stops soon
 
 class Stopped extends Error {}
 
@@ -90,15 +91,17 @@ function imagesOf(bytes, count) {
 async function drawn(settings) {
   const { id, mode, labels, guidance, seed, sampler, steps } = settings;
   const size = bounds[0].length, count = labels.length, indices = labels.map((_, i) => i);
-  const ends = mode === "between" ? [seed, settings.seed2].map((each) => noiseOfImages(each, [0], size)) : null;
-  const noise = ends
-    ? Float32Array.from(indices.flatMap((i) => [...slerp(...ends, count === 1 ? 0 : i / (count - 1))]))
-    : noiseOfImages(seed, indices, size);
+  // Between two seeds the noise of every step goes from one's to the other's, so that the ends are the images of both.
+  const between = (drawing) => {
+    const ends = [seed, settings.seed2].map((each) => noiseOfImages(each, [0], size, drawing));
+    return Float32Array.from(indices.flatMap((i) => [...slerp(...ends, count === 1 ? 0 : i / (count - 1))]));
+  };
+  const noiseOf = mode === "between" ? between : (drawing) => noiseOfImages(seed, indices, size, drawing);
+  const noise = noiseOf(0);
   const way = {
     ...(mode === "fill" ? model.fill : model.samplers[sampler]),
     steps,
-    // Between two seeds only the way's beginning differs: all share the noise of the first one's later steps.
-    fresh: (drawing) => noiseOfImages(seed, ends ? indices.map(() => 0) : indices, size, drawing + 1),
+    fresh: (drawing) => noiseOf(drawing + 1),
     step: async (call, calls, noisy, { image }) => {
       await new Promise((resolve) => setTimeout(resolve)); // lets a newer wish be heard
       if (id !== current) throw new Stopped();
@@ -115,7 +118,7 @@ async function drawn(settings) {
 }
 
 async function answer(settings) {
-  current = settings.id;
+  if (settings.id !== current) return; // a newer wish came meanwhile
   const begun = performance.now();
   try {
     const images = await drawn(settings);
@@ -160,6 +163,8 @@ async function begin() {
     if (!answered.ok) throw new Error(`${name} is not there (${answered.status})`);
     return answered;
   };
+  const runtime = import("./ort/ort.wasm.min.mjs"); // meanwhile
+  runtime.catch(() => {}); // is said where it is waited for
   try {
     [model, weights] = await Promise.all([
       fetched("./model.json").then((file) => file.json()),
@@ -170,7 +175,10 @@ async function begin() {
     bounds = [each((c) => -model.mean[c] / model.std[c]), each((c) => (1 - model.mean[c]) / model.std[c])];
     schedule = scheduleOf(model.schedule);
     run = await opened("wasm", "wasm");
-    self.postMessage({ kind: "ready", model: { ...model, schedule: null } });
+    const noise = pixelsOf(noiseOfImages(0, [...Array(16).keys()], bounds[0].length));
+    self.postMessage({ kind: "ready", model: { ...model, schedule: null }, noise });
+    const four = [0, 1, 2, 3];
+    await run(noiseOfImages(0, four, bounds[0].length), 1, four.map(() => -1)); // the first call is slow: code is compiled
     await tryWebgpu(run);
   } catch (error) {
     self.postMessage({ kind: "error", text: `the model cannot be opened here: ${error.message}` });
@@ -178,7 +186,7 @@ async function begin() {
 }
 
 self.onmessage = ({ data }) => {
-  if (data.kind === "draw") answer(data);
-  else current = -1;
+  current = data.kind === "draw" ? data.id : -1;
+  if (data.kind === "draw") before = before.then(() => answer(data));
 };
 begin();
