@@ -25,6 +25,9 @@ function cannot(text) {
 
 // --- images ----------------------------------------------------------------------------------------------------------
 
+/** Whether there is one column, as on a phone. */
+const isNarrow = () => matchMedia("(max-width: 46rem)").matches;
+
 function columnsOf(count) {
   return Math.ceil(Math.sqrt(count));
 }
@@ -235,7 +238,7 @@ function start() {
   globalThis.history.replaceState(null, "", addressOf());
   say("Drawing …");
   $("stop").disabled = false;
-  if (matchMedia("(max-width: 46rem)").matches) document.querySelector(".results").scrollIntoView({ block: "nearest" });
+  if (isNarrow()) document.querySelector(".results").scrollIntoView({ block: "nearest" });
 }
 
 function finished(text, wrong = false) {
@@ -304,7 +307,7 @@ function arrange() {
   $("sampler-label").hidden = mode === "fill";
   $("seed2-label").hidden = mode !== "between";
   $("dice-label").hidden = mode === "between";
-  $("pad-title").textContent = mode === "fill" ? "Paint over what is to be made new" : "Draw here, with mouse, finger or keys";
+  $("pad-title").textContent = mode === "fill" ? "Paint over what is to be made new" : "Draw here";
   $("draw").textContent = { noise: "Draw", pad: "Make it real", fill: "Fill", between: "Go from one to the other" }[mode];
   $("guidance").disabled = fields.class.value === "";
   $("guidance-said").value = fields.guidance.value;
@@ -324,6 +327,7 @@ function listen() {
     if (event.target.name === "sampler" || (event.target.name === "mode" && filling !== wasFilling)) fields.steps.value = stepsOf();
     wasFilling = filling;
     arrange();
+    if (event.target.name === "mode" && WITH_PAD.includes(fields.mode.value) && isNarrow()) pad.canvas.scrollIntoView({ block: "center" });
   });
   $("step").addEventListener("input", () => {
     clearInterval(playing);
