@@ -189,9 +189,7 @@ async function readAddress() {
   }
   try {
     if (words.has("image")) {
-      const image = new Image();
-      image.src = `data:image/png;base64,${words.get("image").replace(/-/g, "+").replace(/_/g, "/")}`;
-      await image.decode();
+      const image = await createImageBitmap(new Blob([unbase64(words.get("image"))], { type: "image/png" }));
       pad.image.drawImage(image, 0, 0, shape[2], shape[1]);
     }
     if (words.has("mask")) {
@@ -367,10 +365,7 @@ function listen() {
 }
 
 function begin() {
-  if (location.protocol === "file:") {
-    const folder = decodeURIComponent(new URL(".", location.href).pathname).replace(/^\/(?=[A-Za-z]:)/, "");
-    return cannot(`Browsers open no model from a file. Type python -m http.server --directory "${folder}" 8000 and open http://localhost:8000`);
-  }
+  say("Opening the model …");
   if (typeof WebAssembly !== "object" || typeof Worker !== "function" || typeof BigInt64Array !== "function") {
     return cannot("This browser cannot run the model: it has no WebAssembly, or no workers. A current Firefox, Chrome, Edge or Safari can.");
   }
