@@ -45,7 +45,7 @@ def filling(folder: Path) -> Iterator[Path]:
             place.parent.mkdir(parents=True, exist_ok=True)
             file.replace(place)
     except OSError as error:
-        error.filename = error.filename or str(folder)
+        error.filename = str(error.filename or folder).replace(str(scratch), str(folder))
         raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)

@@ -1,5 +1,6 @@
 """A program of torch.export: the denoiser as a graph of torch's own operators."""
 
+import io
 import warnings
 from pathlib import Path
 
@@ -39,10 +40,11 @@ def torch_program(subject: Subject, folder: Path) -> Exported:
         raise UserError(f"torch.export cannot follow this network: {reason}") from error
     with replacing(file) as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of weights that are on no GPU
-        with scratch.open("wb") as written:
-            torch.export.save(program, written)
-        with scratch.open("rb") as written:
-            difference = largest_difference(step, torch.export.load(written).module(), "the exported program")
+        written = io.BytesIO()  # torch's own writer aborts the process where a disk is full
+        torch.export.save(program, written)
+        scratch.write_bytes(written.getvalue())
+        written.seek(0)
+        difference = largest_difference(step, torch.export.load(written).module(), "the exported program")
     classes, scale = len(subject.denoiser.conditions), subject.config["guidance"].get("scale", 1.0)
     inputs = ", ".join(VALUES[key].format(classes=classes, scale=scale) for key in step.inputs)
     usage = USAGE.format(file=file.name, shape=", ".join(map(str, subject.denoiser.shape)), inputs=inputs)
