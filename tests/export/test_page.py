@@ -279,7 +279,7 @@ def test_odd_links_and_hurried_clicks_are_taken_well(visit, checkpoint):
     for count in (16, 9, 4):  # each takes the place of the one before
         person.set(count=count, steps=12)
         person.page.click("#draw")
-    person.set(count=1, steps=2, sampler="ddim", **{"class": 4})
+    person.set(count=1, sampler="ddim", steps=2, **{"class": 4})
     person.page.click("#draw")
     person.drawn = 4
     assert_same(person.draw(press=False), lab.load(checkpoint).sample(1, label=4, sampler="ddim", steps=2, guidance=1.0))
