@@ -85,7 +85,8 @@ def write_onnx(step: Step, file: Path, quantise: str | None = None) -> str:
             raise UserError(f"torch cannot export this model to ONNX: {reason}") from error
         tolerance = TOLERANCES[quantise] if quantise else TOLERANCE
         what = f"the ONNX graph with weights in {quantise}" if quantise else "the ONNX graph"
-        difference = largest_difference(step, Session(scratch), what, tolerance)
+        advice = {"advice": "Take fp16, or do without format.quantise"} if quantise else {}
+        difference = largest_difference(step, Session(scratch), what, tolerance, **advice)
         return f"{what.replace('the ONNX graph', 'ONNX Runtime')} differs from torch by {difference:.1g} at most"
 
 

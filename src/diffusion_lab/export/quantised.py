@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 
 FEWEST = 256  # numbers of a weight; smaller ones, and vectors, stay as they are
-TOLERANCES = {"fp16": 5e-3, "int8": 0.1}  # in units of the network's output, whose standard deviation is about 1
+# In units of the network's output, whose standard deviation is about 1; guidance of scale 3, which is among what is
+# compared, makes an error up to five times as large.
+TOLERANCES = {"fp16": 0.01, "int8": 0.2}
 
 
 def quantise(file: Path, to: str) -> None:

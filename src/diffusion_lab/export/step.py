@@ -65,7 +65,12 @@ def example(step: Step, time: float, count: int = 3) -> tuple[Tensor, ...]:
 
 @torch.no_grad()
 def largest_difference(
-    step: Step, run: Callable[..., Sequence[Tensor]], what: str, tolerance: float = TOLERANCE, times: Sequence[float] = TIMES
+    step: Step,
+    run: Callable[..., Sequence[Tensor]],
+    what: str,
+    tolerance: float = TOLERANCE,
+    times: Sequence[float] = TIMES,
+    advice: str = "Take another format, or another version of torch",
 ) -> float:
     """How far `run`, called as `step` is, is from it over several times, in units of the network's output.
 
@@ -73,7 +78,7 @@ def largest_difference(
     much further off as that is amplified.
 
     Raises:
-        UserError: by more than `tolerance`, or by no number; the message begins with `what`.
+        UserError: by more than `tolerance`, or by no number; the message begins with `what` and ends with `advice`.
     """
     worst = 0.0
     for time in times:
@@ -84,7 +89,7 @@ def largest_difference(
             if not difference <= tolerance:
                 raise UserError(
                     f"{what} differs from torch by {difference:.2g} in the {name} at time {time:g}, more than "
-                    f"{tolerance:g}: nothing was written. Take another format, or another version of torch"
+                    f"{tolerance:g}: nothing was written. {advice}"
                 )
             worst = max(worst, difference)
     return worst
