@@ -110,8 +110,10 @@ def test_a_cascade_draws_large_images_that_belong_to_themselves(folder_of, tmp_p
 
 def test_an_anagram_of_a_cascade_is_one_image_seen_in_two_ways(folder_of, tmp_path):  # noqa: F811
     stages = (folder_of("deepfloyd_if"), folder_of("deepfloyd_if_ii"))
-    settings = ("count=1", "edit.prompts=[a fox,a boat]", "model.second_steps=2")
+    settings = ("count=1", "edit.prompts=[a fox,a boat]", "model.second_steps=3")
     edit_images(composed("edit", "edit=anagram", *words(stages, *settings)), str(tmp_path))
+    said = json.loads((tmp_path / "edit.json").read_text())
+    assert said["network_calls"] == 2 * 2 * (2 + 3)  # two views, with a prompt and without, in both stages
     first, second = sorted(tmp_path.glob("0*.png"))
     assert pixels(first).shape == (32, 32, 3)
     assert np.array_equal(pixels(first), pixels(second)[::-1, ::-1])

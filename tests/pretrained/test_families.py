@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from diffusion_lab.parts import build
 from diffusion_lab.pretrained.pipeline import open_pipeline
 from diffusion_lab.process.schedules import log_snr
 from diffusion_lab.sampling.guidance import ClassifierFreeGuidance
@@ -49,9 +50,9 @@ def loaded(folder, kind):
     return pipe, dict(pipe.scheduler.config)
 
 
-def pipe_of(folder, kind, sampler=ddim, spacing="trailing"):
+def pipe_of(folder, kind, sampler=ddim, spacing="trailing", thresholding=False):
     pipe, config = loaded(folder, kind)
-    config = {**config, "timestep_spacing": spacing, "clip_sample": False, "thresholding": False}
+    config = {**config, "timestep_spacing": spacing, "clip_sample": False, "thresholding": thresholding}
     if sampler is ddim:
         config |= {"set_alpha_to_one": True, "variance_type": "fixed_small"}
         pipe.scheduler = diffusers.DDIMScheduler.from_config(config)
@@ -102,9 +103,9 @@ def flux(folder, denoiser, sampler, scale=SCALE):
     return pipe_of(folder, "FluxPipeline", sampler)(prompt=PROMPTS, latents=packed, **settings).images
 
 
-def deepfloyd_if(folder, denoiser, sampler, scale=SCALE, spacing="trailing"):
+def deepfloyd_if(folder, denoiser, sampler, scale=SCALE, **scheduler):
     settings = {"guidance_scale": scale, "num_inference_steps": STEPS, "output_type": "pt", "generator": generator()}
-    return pixels(pipe_of(folder, "IFPipeline", sampler, spacing)(prompt=PROMPTS, **settings).images)
+    return pixels(pipe_of(folder, "IFPipeline", sampler, **scheduler)(prompt=PROMPTS, **settings).images)
 
 
 def ddpm_pipeline(folder, denoiser, sampler):
@@ -227,6 +228,17 @@ def test_the_learned_variance_of_if_is_diffusers(folder_of):
     way = {"variance": "learned", "fresh_noise": lambda call: noises[call + 1], "times": to_step_0}
     found = ours(denoiser, lambda *given, **more: ddpm(*given, **more, **way))
     torch.testing.assert_close(found, deepfloyd_if(folder, denoiser, ddpm, spacing="leading"), rtol=0, atol=1e-4)
+
+
+def test_the_thresholding_of_if_is_diffusers(folder_of):
+    """As its scheduler's config says; here both the quantile and the limit clip."""
+    folder = folder_of("deepfloyd_if")
+    denoiser, node = denoiser_of(folder), opened(folder).config["sampler"]["threshold"]
+    assert (node["quantile"], node["most"]) == (0.95, 1.5)
+    found, unlimited = (ours(denoiser, threshold=build({**node, "most": most}, "threshold")) for most in (1.5, None))
+    torch.testing.assert_close(found, deepfloyd_if(folder, denoiser, ddim, thresholding=True), rtol=0, atol=1e-4)
+    assert (found - unlimited).abs().max() > 1e-2
+    assert (found - ours(denoiser)).abs().max() > 1e-2
 
 
 def test_the_second_stage_of_if_enlarges_as_diffusers(folder_of):

@@ -277,7 +277,12 @@ def _if_parts() -> dict:
     import diffusers
 
     scheduler = diffusers.DDPMScheduler(
-        beta_schedule="squaredcos_cap_v2", variance_type="learned_range", thresholding=True, clip_sample=False
+        beta_schedule="squaredcos_cap_v2",
+        variance_type="learned_range",
+        thresholding=True,
+        dynamic_thresholding_ratio=0.95,
+        sample_max_value=1.5,
+        clip_sample=False,
     )
     absent = dict.fromkeys(("safety_checker", "feature_extractor", "watermarker"))
     return {
