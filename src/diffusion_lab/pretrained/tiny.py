@@ -389,6 +389,10 @@ def main() -> None:
     if len(sys.argv) != 3:
         sys.exit(f"usage: python -m diffusion_lab.pretrained.tiny FAMILY FOLDER, with one of {', '.join(FAMILIES)}")
     try:
+        needed()
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
         print(f"a tiny pipeline with random weights: {save(*sys.argv[1:])}")
     except Exception as error:
         mistake = user_error_in(error)
