@@ -147,7 +147,7 @@ def test_unknown_words_are_answered_by_hydra(tmp_path, word, help_):
 
 @pytest.mark.parametrize("script", ["sample", "edit", "export"])
 def test_what_is_made_within_one_second_has_folders_of_its_own(script):
-    more = ["edit=noise"] if script == "edit" else []
+    more = {"edit": ["edit=noise"], "export": ["format=onnx"]}.get(script, [])
     folders = set()
     for _ in range(3):
         composed(script, "checkpoint=any.ckpt", *more)

@@ -202,8 +202,8 @@ def test_a_multirun_takes_its_jobs_along(tmp_path, number, joblib):
     with begin_command(tmp_path, "train", *arguments) as (process, said):
         wait_until(lambda: len(list(tmp_path.rglob("last.ckpt"))) > joblib, seconds=300)
         os.kill(process.pid, number)
-        process.join(20)
-        wait_until(lambda: not running_in(process.pid))
+        process.join(60)
+        wait_until(lambda: not running_in(process.pid), seconds=60)
         text = said[1].read_text()
     assert process.exitcode == STATUS.get(number, -number)
     assert "Traceback" not in text

@@ -107,6 +107,8 @@ def test_a_stranger_among_the_runs_changes_nothing_for_the_others(tmp_path):
         ),
         ("results.json", '{"status": "finished", "kid": 1' + "0" * 400 + "}"),
         ("results.json", '{"status": "finished", "kid": -1e308}'),
+        ("results.json", '{"status": "finished", "kid": 1, "train_seconds": 1e308}'),
+        ("results.json", '{"status": "finished", "kid": 1, "steps": 1' + "0" * 400 + "}"),
         ("results.json", '{"status": "finished", "kid": 1, "samples": {}}'),
         ("results.json", '{"status": "\\ud800", "kid": 1}'),
         ("results.json", '{"status": "finished", "kid": 1, "mine": 2, "figures": {"mine": {"digits": "x"}}}'),

@@ -60,6 +60,11 @@ def _check_pretrained(cfg: DictConfig) -> None:
     for key in ("prompt", "negative_prompt", "edit.prompts"):
         if OmegaConf.select(cfg, key) is not None and not pretrained:
             raise UserError(f"{key} needs a model that reads text: model=pipeline model.path=FOLDER")
+    for key in ("prompt", "negative_prompt"):
+        asked = OmegaConf.select(cfg, key)
+        for text in asked if isinstance(asked, ListConfig) else [asked]:
+            if isinstance(text, int | float):
+                raise UserError(f"{key}={asked} must be text: a number wants quotes in quotes, {key}=\"'{text}'\"")
 
 
 def _check_objective(cfg: DictConfig) -> None:

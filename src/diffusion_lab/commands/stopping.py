@@ -69,7 +69,7 @@ def begin_multirun() -> None:
 
 
 def follow_multirun() -> None:
-    """In a process that a multirun began: leave ctrl-C to the multirun, and end with it, at once where it is gone already."""
+    """In a process that a multirun began: leave ctrl-C to the multirun, and end with it, at once where it is gone."""
     main = os.environ.get(MAIN)
     if main is None or threading.current_thread() is not threading.main_thread():
         return

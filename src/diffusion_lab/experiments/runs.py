@@ -272,16 +272,27 @@ def _config_in(text: str) -> object:
     return config
 
 
-def _number_in(value: str | float) -> float:
+def _number_in(text: str) -> float:
     """A number out of a file.
 
     Raises:
         ValueError: it is none, or larger than any that was written.
     """
-    number = float(value)
+    number = float(text)
     if LARGEST < abs(number) < math.inf:
         raise ValueError("damaged")
     return number
+
+
+def _whole_in(text: str) -> int:
+    """A whole number out of a file.
+
+    Raises:
+        ValueError: it is larger than any that was written.
+    """
+    if abs(float(text)) > LARGEST:
+        raise ValueError("damaged")
+    return int(text)
 
 
 def _check_modest(node: object) -> None:
@@ -301,13 +312,13 @@ def _results_in(text: str) -> object:
     Raises:
         ValueError: they are not.
     """
-    results = json.loads(text)
+    results = json.loads(text, parse_float=_number_in, parse_int=_whole_in)
     json.dumps(results, ensure_ascii=False).encode()  # half a character is a ValueError
     try:
         figures = declared(results).values()
         dict(results.get("choices") or {})
         for key in (*(figure.key for figure in figures), *DRAWN):
-            isinstance(results.get(key), int | float) and _number_in(results[key])
+            isinstance(results.get(key), int | float) and float(results[key])
     except (AttributeError, TypeError, OverflowError) as error:
         raise ValueError("damaged") from error
     counts = (results.get(key) for key in ("real_images", "samples", "network_calls", "extractor_resolution"))

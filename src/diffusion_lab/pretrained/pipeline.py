@@ -264,7 +264,7 @@ class Pipeline:
         if unfilled:
             raise UserError(f"model.path={self.path}: weights are missing in it ({unfilled[0][:200]})")
         if self.lora:
-            with self._files_fault():
+            with self._files_fault(), _reading():
                 file = Path(self.lora).expanduser().resolve()
                 pipe.load_lora_weights(str(file.parent), weight_name=file.name, use_safetensors=True)
         if self.attention_slicing:

@@ -21,10 +21,10 @@ from diffusion_lab.torture.typed import begin_command, environment, kill, type_c
 
 SETTINGS = (*(word for word in TINY if not word.startswith("epochs")), "epochs=3", "name=torture")
 GRID = ("-m", "loss=mae,mse")
-COMMANDS = {  # what is typed, and up to how many seconds it is left alone
-    "a run": ((), 6),
-    "a grid": (GRID, 9),
-    "jobs side by side": ((*GRID, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"), 40),
+COMMANDS = {  # what is typed, and up to how many times as long as a run takes it is left alone
+    "a run": ((), 1.2),
+    "a grid": (GRID, 1.8),
+    "jobs side by side": ((*GRID, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"), 8),  # in processes that begin anew
 }
 MOST = 12  # kills of one command
 LONG = 300  # seconds that the last one may take
@@ -32,19 +32,23 @@ PATIENCE = 60  # seconds for jobs to see that their command was killed, and to e
 NOT_COMPARED = ("seconds", "versions", "per_second")  # the clock
 
 
-def unbroken(folder: Path) -> dict[str, Run]:
-    """The runs that the broken ones are compared with, by name: those of a run and of a grid."""
-    for words in ((), GRID):
+def unbroken(folder: Path) -> tuple[dict[str, Run], float]:
+    """The runs that the broken ones are compared with, by name: those of a run and of a grid; and the seconds of one."""
+    for words in (GRID, ()):
+        began = time.monotonic()
         done = type_command(folder, "train", *words, *SETTINGS)
         if done.returncode:
             raise RuntimeError(done.stderr)
-    return runs_in(folder)
+    return runs_in(folder), time.monotonic() - began
 
 
-def try_one(random: Random, folder: Path, whole: dict[str, Run], what: str | None = None) -> tuple[int, Outcome]:
+def try_one(
+    random: Random, folder: Path, whole: dict[str, Run], seconds: float, what: str | None = None
+) -> tuple[int, Outcome]:
     """How many kills it took, and whether weights and figures are those of `whole`, bit for bit.
 
     Args:
+        seconds: that a run takes on this machine.
         what: one of COMMANDS; None: at random.
     """
     what = what or random.choices([*COMMANDS], (6, 3, 1))[0]
@@ -52,7 +56,7 @@ def try_one(random: Random, folder: Path, whole: dict[str, Run], what: str | Non
     groups = []
     for kills in range(MOST + 1):
         with _begun(folder, words, groups) as wait:
-            status, told = wait(random.uniform(0.5, longest) if kills < MOST else LONG)
+            status, told = wait(random.uniform(0.1, longest) * seconds if kills < MOST else LONG)
         if status is not None:
             break
     given = f"{what}, {kills} kills"
