@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 from hydra.errors import InstantiationException
@@ -18,6 +19,12 @@ def test_full_forbidden_and_misplaced_files_are_the_users(number):
     wrapped.__context__ = error
     for raised in (error, wrapped):
         assert str(user_error_in(raised)) == f"/some/file: {os.strerror(number)}"
+
+
+def test_a_place_where_no_folder_can_be_made_is_the_users():
+    with pytest.raises(FileNotFoundError) as caught:
+        Path("/proc/none/outputs").mkdir(parents=True)
+    assert str(user_error_in(caught.value)) == "/proc/none: No such file or directory"
 
 
 def test_what_hydra_wraps_is_found_and_defects_are_not():

@@ -3,10 +3,12 @@
 import os
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tests.conftest import PROJECT, TINY
 
@@ -35,6 +37,14 @@ def test_the_wheel_carries_conf_templates_and_plugins(wheel):
     page = {str(file.relative_to(PROJECT / "src")) for file in (PROJECT / "src/diffusion_lab/export/page").iterdir()}
     assert len(page) == 4
     assert conf | modules | page | {"diffusion_lab/reports/report.html.jinja"} <= names
+
+
+def test_hydra_is_one_that_refuses_hostile_targets():
+    """1.3.8 is the first with a list of functions that it does not call."""
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    wanted = next(each for each in map(Requirement, project["dependencies"]) if each.name == "hydra-core")
+    assert "1.3.8" in wanted.specifier
+    assert not any(older in wanted.specifier for older in ("1.3.7", "1.3.2", "1.2.0"))
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import errno
 
 from omegaconf.errors import GrammarParseError, InterpolationResolutionError, MissingMandatoryValue
 
-# What only a user can mend about files: room, rights, a file where a folder should be.
+# What only a user can mend about files: room, rights, a file where a folder should be, a place where nothing can be made.
 MENDABLE = (
-    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO),
 )
 
@@ -30,7 +30,7 @@ def user_error_in(error: BaseException | None) -> UserError | None:
     """The UserError that `error` is or was caused by (Hydra wraps what a `_target_` raises), if any. A full disk, a
     forbidden or misplaced file, and a setting that refers to nothing are one too."""
     while error is not None and not isinstance(error, UserError):
-        if isinstance(error, OSError) and error.errno in MENDABLE:
+        if isinstance(error, OSError) and error.errno in MENDABLE and (error.filename or error.errno != errno.ENOENT):
             return UserError(f"{error.filename or 'a file'}: {error.strerror}")
         if isinstance(error, UNRESOLVED):
             return UserError(f"{error.full_key or 'a setting'} cannot be resolved: {str(error).splitlines()[0]}")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hydra.core.hydra_config import HydraConfig
 from PIL import Image
 
 from diffusion_lab.commands.evaluate import evaluate_checkpoint
@@ -142,6 +143,16 @@ def test_unknown_words_are_answered_by_hydra(tmp_path, word, help_):
     assert result.returncode == 1
     assert help_ in result.stderr
     assert not (tmp_path / "outputs").exists()
+
+
+@pytest.mark.parametrize("script", ["sample", "edit", "export"])
+def test_what_is_made_within_one_second_has_folders_of_its_own(script):
+    more = {"edit": ["edit=noise"], "export": ["format=onnx"]}.get(script, [])
+    folders = set()
+    for _ in range(3):
+        composed(script, "checkpoint=any.ckpt", *more)
+        folders.add(HydraConfig.get().run.dir)
+    assert len(folders) == 3
 
 
 class Trap:

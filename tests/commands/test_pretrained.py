@@ -20,6 +20,7 @@ from tests.conftest import composed
 from tests.pretrained.conftest import folder_of  # noqa: F401
 
 PROMPTS = "prompt=[a red fox,two boats]"
+SECOND = ("model.second_steps=2",)
 
 
 @pytest.fixture(scope="module")
@@ -74,12 +75,14 @@ def test_a_row_a_prompt_and_a_column_a_scale(folder_of, tmp_path):  # noqa: F811
         ("stable_diffusion", "between", ["edit.prompts=[a fox,a boat]", "edit.columns=3"]),
         ("deepfloyd_if", "anagram", ["edit.prompts=[a fox,a boat]", "edit/view=patches"]),
         ("deepfloyd_if", "hybrid", ["edit.prompts=[a fox,a boat]"]),
+        (("deepfloyd_if", "deepfloyd_if_ii"), "between", ["edit.prompts=[a fox,a boat]", "edit.columns=2", *SECOND]),
         ("deepfloyd_if_ii", "superres", ["prompt=a fox"]),
     ],
 )
 def test_edits_by_prompt(folder_of, picture, tmp_path, family, edit, settings):  # noqa: F811
     given = [] if edit in ("anagram", "hybrid", "between") else [f"image=[{picture},{picture}]"]
-    cfg = composed("edit", f"edit={edit}", *words(folder_of(family)), *given, "count=2", *settings)
+    folder = folder_of(family) if isinstance(family, str) else tuple(map(folder_of, family))
+    cfg = composed("edit", f"edit={edit}", *words(folder), *given, "count=2", *settings)
     edit_images(cfg, str(tmp_path / "edited"))
     said = json.loads((tmp_path / "edited/edit.json").read_text())
     assert said["network_calls"] > 0
@@ -110,8 +113,10 @@ def test_a_cascade_draws_large_images_that_belong_to_themselves(folder_of, tmp_p
 
 def test_an_anagram_of_a_cascade_is_one_image_seen_in_two_ways(folder_of, tmp_path):  # noqa: F811
     stages = (folder_of("deepfloyd_if"), folder_of("deepfloyd_if_ii"))
-    settings = ("count=1", "edit.prompts=[a fox,a boat]", "model.second_steps=2")
+    settings = ("count=1", "edit.prompts=[a fox,a boat]", "model.second_steps=3")
     edit_images(composed("edit", "edit=anagram", *words(stages, *settings)), str(tmp_path))
+    said = json.loads((tmp_path / "edit.json").read_text())
+    assert said["network_calls"] == 2 * 2 * (2 + 3)  # two views, with a prompt and without, in both stages
     first, second = sorted(tmp_path.glob("0*.png"))
     assert pixels(first).shape == (32, 32, 3)
     assert np.array_equal(pixels(first), pixels(second)[::-1, ::-1])
@@ -133,6 +138,7 @@ MISTAKES = {  # what was asked: what is said
     ("sample", "stable_diffusion", "prompt=fox label=3"): "label=3 is no row of the prompts .0 to 0",
     ("sample", "stable_diffusion", f"prompt={'fox' * 100}"): "is 201 tokens long, and Stable Diffusion reads 77",
     ("sample", "stable_diffusion", "prompt=none.txt"): "no text file that can be read",
+    ("sample", "stable_diffusion", "prompt=5"): "prompt=5 must be text: a number wants quotes in quotes, prompt=\"'5'\"",
     ("sample", "stable_diffusion", "prompt=fox model.image_size=50"): "must be a multiple of 16",
     ("sample", "ddpm", "model.image_size=64"): "draws its own 16 px only",
     ("sample", "deepfloyd_if_ii", "prompt=fox"): "enlarges images: give both stages",

@@ -132,6 +132,8 @@ JOB = """
 import os, time
 from pathlib import Path
 from diffusion_lab.commands.stopping import follow_multirun
+while not Path("go").exists():
+    time.sleep(0.02)
 follow_multirun()
 lock = Path("lock")
 lock.touch()
@@ -142,20 +144,45 @@ finally:
 """
 
 
-def test_a_job_ends_with_its_multirun_and_tidies(tmp_path):
-    """As joblib's worker of a killed multirun: it stayed, with 1.5 GB."""
+@pytest.fixture
+def multirun(tmp_path):
+    """A multirun, and its job in a process of its own, which begins when there is a file `go`."""
     (tmp_path / "job.py").write_text(JOB)
     code = "import subprocess, sys; from diffusion_lab.commands.stopping import begin_multirun; begin_multirun(); "
     code += "job = subprocess.Popen([sys.executable, 'job.py']); print(job.pid, flush=True); job.wait()"
     multirun = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     job = psutil.Process(int(multirun.stdout.readline()))
+    yield multirun, job
+    multirun.kill()
+    if job.is_running():
+        job.kill()
+
+
+def has_ended(job: psutil.Process) -> bool:
+    return not job.is_running() or job.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_job_ends_with_its_multirun_and_tidies(multirun, tmp_path):
+    """As joblib's worker of a killed multirun: it stayed, with 1.5 GB."""
+    multirun, job = multirun
+    (tmp_path / "go").touch()
     wait_until((tmp_path / "lock").exists)
     job.send_signal(signal.SIGINT)  # ctrl-C on the terminal reaches it too, and is the multirun's
     time.sleep(0.1)
     assert job.is_running()
     multirun.kill()
     multirun.wait()
-    wait_until(lambda: not job.is_running() or job.status() == psutil.STATUS_ZOMBIE)
+    wait_until(lambda: has_ended(job))
+    assert not (tmp_path / "lock").exists()
+
+
+def test_a_job_whose_multirun_was_gone_before_it_began_ends_too(multirun, tmp_path):
+    """It did its work to the end, and stayed."""
+    multirun, job = multirun
+    multirun.kill()
+    multirun.wait()
+    (tmp_path / "go").touch()
+    wait_until(lambda: has_ended(job))
     assert not (tmp_path / "lock").exists()
 
 
@@ -175,8 +202,8 @@ def test_a_multirun_takes_its_jobs_along(tmp_path, number, joblib):
     with begin_command(tmp_path, "train", *arguments) as (process, said):
         wait_until(lambda: len(list(tmp_path.rglob("last.ckpt"))) > joblib, seconds=300)
         os.kill(process.pid, number)
-        process.join(20)
-        wait_until(lambda: not running_in(process.pid))
+        process.join(60)
+        wait_until(lambda: not running_in(process.pid), seconds=60)
         text = said[1].read_text()
     assert process.exitcode == STATUS.get(number, -number)
     assert "Traceback" not in text

@@ -117,6 +117,7 @@ def test_samplers_of_one_checkpoint(tmp_path):
         ("sweep", ["none.yaml"], "none.yaml is not a file"),
         ("sweep", ["broken.yaml"], "has no `program`"),
         ("sweep", ["elsewhere.yaml"], "program src/other.py is not run: it must be src/train.py or src/evaluate.py"),
+        ("sweep", ["elsewhere.yaml", "--dry-run"], "program src/other.py is not run"),
         (
             "sweep",
             [str(SWEEPS / "samplers.yaml"), "checkpoint=none.ckpt", "sampler=ddim", "sampler.steps=2"],

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import pickle
+import re
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.reports.report import report
 from diffusion_lab.training.callbacks import EpochLine
+from tests.commands.test_edit import written_checkpoint
 from tests.conftest import TINY, composed
 
 FIGURES = ("noise_loss", "image_loss", "kid", "kid_std", "fid")
@@ -109,6 +111,41 @@ def test_evaluate_repeats_the_figures_from_the_checkpoint_alone(finished, tmp_pa
     evaluate_checkpoint(composed("evaluate", f"checkpoint={moved}"), str(tmp_path / "evaluation"), is_multirun=False)
     evaluation = json.loads((tmp_path / "evaluation/results.json").read_text())
     assert {key: evaluation[key] for key in FIGURES} == {key: finished.results()[key] for key in FIGURES}
+
+
+def test_a_checkpoint_is_scored_by_the_figures_that_it_was_trained_to_be_scored_by(tmp_path, capsys):
+    checkpoint = written_checkpoint(tmp_path / "x.ckpt", "metrics/figures=[errors]", "objective=image_loss", "grid.count=4")
+
+    def evaluated(*overrides: str) -> float:
+        cfg = composed("evaluate", f"checkpoint={checkpoint}", "sampler.steps=2", *overrides)
+        return evaluate_checkpoint(cfg, str(tmp_path / "run"), is_multirun=False)
+
+    said = {
+        "objective=kid": r"objective=kid is not measured by metrics/figures=\[errors\]: take one of noise_loss, image_loss",
+        "metrics.vlb_calls=3": "metrics.vlb_calls=3 asks for bits, which is none of the figures .*: take metrics=standard",
+        f"metrics.classifier={checkpoint}": "metrics.classifier=.* asks for labels, which is none",
+    }
+    for typed, message in said.items():
+        with pytest.raises(SystemExit):
+            evaluated(typed)
+        assert re.search(message, capsys.readouterr().err)
+        assert not (tmp_path / "run").exists()
+    assert evaluated() == Run(tmp_path / "run").results()["image_loss"] > 0
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["metrics/figures=[errors]"], r"objective=kid is not measured by .*=\[errors\]: take one of noise_loss"),
+        (["objective=bits_per_dimension"], "objective=bits_per_dimension is measured only where metrics.vlb_calls is set"),
+        (["objective=label_accuracy"], "objective=label_accuracy is measured only where metrics.classifier is set"),
+    ],
+)
+def test_an_objective_that_nothing_measures_is_known_before_training(run_of, overrides, message, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run_of(*overrides)
+    assert re.search(message, capsys.readouterr().err)
+    assert not (tmp_path / "run").exists()
 
 
 def test_evaluate_takes_other_choices(finished, tmp_path):

@@ -180,6 +180,25 @@ def test_a_subfolder_that_cannot_be_opened_is_named(photos, monkeypatch):
         sources.list_images(str(photos))
 
 
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        ('0.png,"a fox, red, at night"\nmore/0.png,a boat', ["a fox, red, at night", "a boat"]),  # one name, two folders
+        ("0.png,a fox, red\nmore/0.png,a boat", "row 2 has more columns than the first: a text with a comma wants quotes"),
+        ("0.png,a fox\n0.png,a boat\nmore/0.png,a boat", "names 0.png more than once"),
+    ],
+)
+def test_captions_keep_their_commas_and_belong_to_one_image(tmp_path, rows, said):
+    for name in ("0.png", "more/0.png"):
+        save(tmp_path / name, Image.new("RGB", (8, 8)))
+    (tmp_path / "metadata.csv").write_text(f"file_name,text\n{rows}\n")
+    if isinstance(said, list):
+        assert sources.captioned(str(tmp_path)).class_names == said
+    else:
+        with pytest.raises(UserError, match=said):
+            sources.captioned(str(tmp_path))
+
+
 def test_other_images_in_the_same_place_have_another_fingerprint(photos):
     """Of the same name, size and number: touched is enough."""
     before = sources.folder(str(photos)).fingerprint

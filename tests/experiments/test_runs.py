@@ -148,7 +148,9 @@ def test_damaged_results_and_curves_are_a_line_that_names_the_file(tmp_path):
         file.write_bytes(whole)
 
 
-@pytest.mark.parametrize("text", ["step\nx\n", "a,b\n1,2\n", "step,a\ninf,1\n", "step,a\n1,2,3\n", "step\n\x00\n"])
+@pytest.mark.parametrize(
+    "text", ["step\nx\n", "a,b\n1,2\n", "step,a\ninf,1\n", "step,a\n1,2,3\n", "step\n\x00\n", "step,a\n1,-1e308\n"]
+)
 def test_curves_that_are_none_say_what_to_do(tmp_path, text):
     run = Run(tmp_path)
     run.metrics_file.write_text(text)

@@ -1,13 +1,14 @@
 """For each family: from the same noise, at the same steps and with the same guidance our samplers and diffusers' own
 pipeline give the same pixels. The pipelines are tiny, their weights random."""
 
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from diffusion_lab.parts import build
 from diffusion_lab.pretrained.pipeline import open_pipeline
 from diffusion_lab.process.schedules import log_snr
 from diffusion_lab.sampling.guidance import ClassifierFreeGuidance
@@ -49,9 +50,9 @@ def loaded(folder, kind):
     return pipe, dict(pipe.scheduler.config)
 
 
-def pipe_of(folder, kind, sampler=ddim, spacing="trailing"):
+def pipe_of(folder, kind, sampler=ddim, spacing="trailing", thresholding=False):
     pipe, config = loaded(folder, kind)
-    config = {**config, "timestep_spacing": spacing, "clip_sample": False, "thresholding": False}
+    config = {**config, "timestep_spacing": spacing, "clip_sample": False, "thresholding": thresholding}
     if sampler is ddim:
         config |= {"set_alpha_to_one": True, "variance_type": "fixed_small"}
         pipe.scheduler = diffusers.DDIMScheduler.from_config(config)
@@ -102,9 +103,9 @@ def flux(folder, denoiser, sampler, scale=SCALE):
     return pipe_of(folder, "FluxPipeline", sampler)(prompt=PROMPTS, latents=packed, **settings).images
 
 
-def deepfloyd_if(folder, denoiser, sampler, scale=SCALE, spacing="trailing"):
+def deepfloyd_if(folder, denoiser, sampler, scale=SCALE, **scheduler):
     settings = {"guidance_scale": scale, "num_inference_steps": STEPS, "output_type": "pt", "generator": generator()}
-    return pixels(pipe_of(folder, "IFPipeline", sampler, spacing)(prompt=PROMPTS, **settings).images)
+    return pixels(pipe_of(folder, "IFPipeline", sampler, **scheduler)(prompt=PROMPTS, **settings).images)
 
 
 def ddpm_pipeline(folder, denoiser, sampler):
@@ -214,8 +215,10 @@ def test_saved_again_it_draws_the_same(folder_of, tmp_path):
     assert torch.equal(first, reloaded)
 
 
-def test_the_learned_variance_of_if_is_diffusers(folder_of):
-    """Ancestral steps: the same fresh noise gives the same images only if the variances are the same."""
+@pytest.mark.parametrize("thresholding", [False, True])
+def test_the_learned_variance_and_the_thresholding_of_if_are_diffusers(folder_of, thresholding):
+    """Ancestral steps: the same fresh noise gives the same images only if the variances are the same. Thresholds are those
+    of the scheduler's config; both the quantile and its limit are reached."""
     folder = folder_of("deepfloyd_if")
     denoiser = denoiser_of(folder)
     random = generator()
@@ -225,8 +228,16 @@ def test_the_learned_variance_of_if_is_diffusers(folder_of):
         return (torch.tensor([750, 500, 250, 0], dtype=torch.float64) + 1) / 1000
 
     way = {"variance": "learned", "fresh_noise": lambda call: noises[call + 1], "times": to_step_0}
-    found = ours(denoiser, lambda *given, **more: ddpm(*given, **more, **way))
-    torch.testing.assert_close(found, deepfloyd_if(folder, denoiser, ddpm, spacing="leading"), rtol=0, atol=1e-4)
+    if thresholding:
+        node = opened(folder).config["sampler"]["threshold"]
+        assert (node["quantile"], node["most"]) == (0.95, 1.5)
+        way["threshold"] = build(node, "threshold")
+    found = ours(denoiser, partial(ddpm, **way))
+    expected = deepfloyd_if(folder, denoiser, ddpm, spacing="leading", thresholding=thresholding)
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-4)
+    if thresholding:
+        unlimited = {**way, "threshold": partial(way["threshold"], most=None)}
+        assert (ours(denoiser, partial(ddpm, **unlimited)) - found).abs().max() > 1e-2
 
 
 def test_the_second_stage_of_if_enlarges_as_diffusers(folder_of):

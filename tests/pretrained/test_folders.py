@@ -56,10 +56,13 @@ def test_an_index_names_known_parts_only(folder, changes, message):
         ("unet/config.json", {"sample_size": 10**9}, "sample_size=1000000000 is none that a StableDiffusionPipeline has"),
         ("unet/config.json", {"sample_size": 0}, "sample_size=0 is none"),
         ("unet/config.json", {"sample_size": True}, "sample_size=True is none"),
+        ("unet/config.json", {"sample_size": False}, "sample_size=False is none"),
         ("vae/config.json", {"scaling_factor": 0}, "scaling_factor=0 is none"),
         ("vae/config.json", {"scaling_factor": "1"}, "scaling_factor=1 is none"),
         ("scheduler/scheduler_config.json", {"num_train_timesteps": 0}, "num_train_timesteps=0 is none"),
         ("scheduler/scheduler_config.json", {"prediction_type": ["epsilon"]}, "prediction_type=.* is none"),
+        ("scheduler/scheduler_config.json", {"dynamic_thresholding_ratio": 2}, "dynamic_thresholding_ratio=2 is none"),
+        ("scheduler/scheduler_config.json", {"sample_max_value": 0.5}, "sample_max_value=0.5 is none"),
         (
             "unet/config.json",
             {"quantization_config": {"quant_method": "x"}},

@@ -43,8 +43,7 @@ def test_what_falls_short_is_noticed():
 def test_a_killed_command_ends_as_an_unbroken_one(what, tmp_path):
     (tmp_path / "whole").mkdir()
     (tmp_path / "killed").mkdir()
-    whole = kills.unbroken(tmp_path / "whole")
-    count, outcome = kills.try_one(Random(0), tmp_path / "killed", whole, what)
+    count, outcome = kills.try_one(Random(0), tmp_path / "killed", *kills.unbroken(tmp_path / "whole"), what)
     assert count > 0
     assert not outcome.is_shortfall, outcome
 

@@ -11,6 +11,11 @@ from diffusion_lab.errors import UserError
 from diffusion_lab.figures import FIGURES
 
 PATHS = (("data", "root"), ("guidance", "checkpoint"), ("metrics", "classifier"), ("init_from",), ("teacher", "checkpoint"))
+MEASURED_WITH = {  # an objective: the setting without which it is not measured
+    "bits_per_dimension": "metrics.vlb_calls",
+    "label_accuracy": "metrics.classifier",
+    "real_label_accuracy": "metrics.classifier",
+}
 
 
 def check(cfg: DictConfig) -> None:
@@ -55,14 +60,23 @@ def _check_pretrained(cfg: DictConfig) -> None:
     for key in ("prompt", "negative_prompt", "edit.prompts"):
         if OmegaConf.select(cfg, key) is not None and not pretrained:
             raise UserError(f"{key} needs a model that reads text: model=pipeline model.path=FOLDER")
+    for key in ("prompt", "negative_prompt"):
+        asked = OmegaConf.select(cfg, key)
+        for text in asked if isinstance(asked, ListConfig) else [asked]:
+            if isinstance(text, int | float):
+                raise UserError(f"{key}={asked} must be text: a number wants quotes in quotes, {key}=\"'{text}'\"")
 
 
 def _check_objective(cfg: DictConfig) -> None:
     """Raise UserError for an objective that nothing measures; metrics of one's own may measure anything."""
     own = {"errors", "bits", "labels", "kid", "fid"}
     others = set(OmegaConf.select(cfg, "metrics.figures") or ()) - own
-    if cfg.get("objective", "kid") not in FIGURES and not others:
-        raise UserError(f"objective={cfg.objective} must be one of {', '.join(FIGURES)}")
+    objective = cfg.get("objective")
+    if objective is not None and objective not in FIGURES and not others:
+        raise UserError(f"objective={objective} must be one of {', '.join(FIGURES)}")
+    setting = MEASURED_WITH.get(objective)
+    if setting and "epochs" in cfg and OmegaConf.select(cfg, setting) is None:
+        raise UserError(f"objective={objective} is measured only where {setting} is set")
 
 
 def _check_together(cfg: DictConfig) -> None:

@@ -3,6 +3,9 @@
 from omegaconf import DictConfig, OmegaConf
 
 from diffusion_lab.commands.checks import check_labels, check_taken, plain
+from diffusion_lab.errors import UserError
+
+ASKED_BY = {"bits": "vlb_calls", "labels": "classifier"}  # a figure: the setting of metrics that asks for it
 
 
 def with_choices(trained: dict, cfg: DictConfig) -> dict:
@@ -15,9 +18,28 @@ def with_choices(trained: dict, cfg: DictConfig) -> dict:
     words = chosen.get("choices", {})
     chosen["choices"] = {group: word for group, word in words.items() if word != "as_trained"}
     config = _merge(trained, {key: chosen[key] for key in chosen if key in trained and key != "model"})
+    _leave_out_unknown_figures(config)
     check_taken(config)
     check_labels(config)
     return config
+
+
+def _leave_out_unknown_figures(config: dict) -> None:
+    """Drop what the command line has to say of figures that the model was not trained to be scored by.
+
+    Raises:
+        UserError: it asks for one of them.
+    """
+    metrics = config.get("metrics") or {}
+    figures = metrics.get("figures")
+    for name in [name for name, node in figures.items() if "_target_" not in node] if isinstance(figures, dict) else ():
+        setting = ASKED_BY.get(name)
+        if metrics.get(setting) is not None:
+            raise UserError(
+                f"metrics.{setting}={metrics[setting]} asks for {name}, which is none of the figures that the checkpoint "
+                "was trained to be scored by: take metrics=standard"
+            )
+        del figures[name]
 
 
 def _merge(old, new):

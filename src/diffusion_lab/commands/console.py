@@ -3,7 +3,7 @@
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -36,18 +36,19 @@ def print_all_letters() -> None:
 
 
 @contextlib.contextmanager
-def calls_progress(denoiser, total: int | None, doing: str) -> Iterator[None]:
-    """A progress bar of the network calls that `denoiser` makes meanwhile, `total` or somewhat fewer, on a terminal.
+def calls_progress(denoisers: Sequence, total: int | None, doing: str) -> Iterator[None]:
+    """A progress bar of the network calls that `denoisers` make meanwhile, `total` or somewhat fewer, on a terminal.
 
     A total of None is not known beforehand.
     """
     with Progress(transient=True, disable=not sys.stdout.isatty()) as progress:
         task = progress.add_task(doing, total=total)
-        hook = denoiser.register_forward_hook(lambda *_: progress.advance(task))
+        hooks = [denoiser.register_forward_hook(lambda *_: progress.advance(task)) for denoiser in denoisers]
         try:
             yield
         finally:
-            hook.remove()
+            for hook in hooks:
+                hook.remove()
 
 
 def print_figures(results: dict, title: str) -> None:

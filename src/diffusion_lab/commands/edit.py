@@ -107,8 +107,8 @@ def edited(edit: Callable, drawing: Drawing, inputs: Inputs, batch_size: int) ->
 
     denoiser, parts = drawing.guided(), []
     with (
-        NetworkCalls(denoiser) as calls,
-        calls_progress(drawing.denoiser, None, "Editing"),
+        NetworkCalls(*drawing.denoisers) as calls,
+        calls_progress(drawing.denoisers, None, "Editing"),
         torch.inference_mode(),
         drawing.machine.autocast,
     ):

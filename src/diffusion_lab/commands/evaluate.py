@@ -55,6 +55,7 @@ def evaluation_config(cfg: DictConfig) -> tuple[dict, Checkpoint]:
     from diffusion_lab.pretrained.pipeline import Pipeline
 
     opened = build(cfg.model, "model")
+    cfg.objective = cfg.objective or opened.config.get("objective", "kid")
     asked = {"checkpoint": str(cfg.checkpoint or cfg.model.path), "precision": cfg.precision}
     if isinstance(opened, Pipeline):
         config = {**_pretrained(opened, cfg), **asked, "checkpoint_sha256": content_of(opened.folder.path)}
@@ -96,11 +97,12 @@ def _in_turn(decoded: Decoded, opened: Checkpoint | Pipeline) -> Decoded:
 def _score(cfg: DictConfig, config: dict, opened: Checkpoint, run: Run) -> dict:
     from diffusion_lab.denoiser import Denoiser
     from diffusion_lab.hardware import keep_freed_memory, machine
-    from diffusion_lab.metrics.scoring import check_counts, measure
+    from diffusion_lab.metrics.scoring import check_counts, check_objective, measure
     from diffusion_lab.sampling.drawing import drawing
     from diffusion_lab.tasks.denoiser import draw_grid, metrics, scoring, scoring_calls
 
     asked = metrics(config)
+    check_objective(asked, cfg.objective)
     denoiser = opened.model(Denoiser)
     decoded = _in_turn(decode_source(config["data"], open_source(config["data"])), opened)
     check_counts(asked, config["metrics"]["samples"], len(decoded.held_out))
@@ -108,7 +110,7 @@ def _score(cfg: DictConfig, config: dict, opened: Checkpoint, run: Run) -> dict:
     ready = drawing(config, denoiser, machine(cfg.accelerator, cfg.precision), cfg.trusted)
     run.begin(config)
     began = time.perf_counter()
-    with calls_progress(denoiser, scoring_calls(config, decoded), "Scoring"):
+    with calls_progress([denoiser], scoring_calls(config, decoded), "Scoring"):
         figures = measure(scoring(config, ready, decoded, cfg.trusted), asked)
     grid = draw_grid(config, ready, run.final_grid)
     results = {

@@ -46,7 +46,8 @@ class MultirunReport(Callback):
         runs = _runs_in(Path(os.environ.pop(JOB_LIST)))
         if not runs:  # a dry run
             return
-        folder, objective = Path(config.hydra.sweep.dir), config.get("objective", "kid")
+        folder = Path(config.hydra.sweep.dir)
+        objective = config.get("objective") or runs[0].config().get("objective", "kid")  # as its checkpoint has it
         if self.files:
             from diffusion_lab.commands.report import write
             from diffusion_lab.reports.collect import find_runs

@@ -104,6 +104,7 @@ REAL = {  # key: an interval
     "sampler.churn": "[0, inf)",
     "sampler.times.rho": "(0, inf)",
     "sampler.threshold.quantile": "(0, 1]",
+    "sampler.threshold.most": "[1, inf)",
     "augmentation.probability": "[0, 1]",
     "augmentation.scale": "[0, inf)",
     "augmentation.stretch": "[0, inf)",
@@ -141,6 +142,7 @@ WORDS = (
 LISTS = ("only", "trusted", "network.widths", "network.attention", "network.multipliers", "network.taps")
 MAY_BE_NULL = (
     *("model.image_size", "data.max_images", "metrics.vlb_calls", "metrics.every_n_epochs", "trainer.gradient_clip_val"),
+    "sampler.threshold.most",
 )
 FOUND = ("data.num_classes", "model.conditions.count")  # of a folder
 NEVER_NULL = {*WHOLE, *REAL, *SWITCHES, "data.cache_dir", "data.name", "data.on_error", "compile"} - {*MAY_BE_NULL, *FOUND}

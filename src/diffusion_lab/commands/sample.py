@@ -54,7 +54,7 @@ def _sample(cfg: DictConfig, run: Run) -> tuple[int, Path]:
     guided = {each: drawing.guided(scale=each) for each in scales}
     trajectory = Trajectory(drawing.denoiser, steps) if cfg.gif else None
     run.folder.mkdir(parents=True, exist_ok=True)
-    drawn = _draw(cfg, drawing, guided, labels, trajectory, steps)
+    drawn = _draw(cfg, drawing, guided, labels, trajectory, steps + drawing.enlarging_steps)
     for each, images in drawn.items():
         _save(images, run.folder / f"scale_{each:g}" if len(scales) > 1 else run.folder)
     if trajectory:
@@ -82,7 +82,7 @@ def _draw(
 
     count = cfg.count if labels is None else len(labels)
     calls = steps * -(-count // cfg.batch_size) * len(guided)
-    with calls_progress(drawing.denoiser, calls, "Drawing"):
+    with calls_progress(drawing.denoisers, calls, "Drawing"):
         return {
             scale: torch.cat([*drawing.images(count, labels, cfg.batch_size, denoiser, callback)])
             for scale, denoiser in guided.items()

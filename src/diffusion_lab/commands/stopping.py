@@ -69,14 +69,26 @@ def begin_multirun() -> None:
 
 
 def follow_multirun() -> None:
-    """In a process that a multirun began: leave ctrl-C to the multirun, and end with it."""
+    """In a process that a multirun began: leave ctrl-C to the multirun, and end with it, at once where it is gone."""
     main = os.environ.get(MAIN)
-    if main != str(os.getppid()) or threading.current_thread() is not threading.main_thread():
+    if main is None or threading.current_thread() is not threading.main_thread():
+        return
+    if main != str(os.getppid()) and _is_running(int(main)):  # this is the multirun, or began in another way
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _terminate)
     if not any(thread.name == MAIN for thread in threading.enumerate()):
         threading.Thread(target=_end_with, args=(int(main),), name=MAIN, daemon=True).start()
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def _end_with(parent: int) -> None:

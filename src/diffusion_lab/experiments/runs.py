@@ -4,6 +4,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,8 +24,8 @@ NOT_PART_OF_THE_EXPERIMENT = (
 )
 SUM = "# what follows, by its SHA-256: "  # the first line of config.yaml
 
-
 MOST_NODES = 100_000  # of a config
+LARGEST = 1e39  # number of a file: those of trainings are of 32 bits, and what is near the end of 64 overflows in a mean
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class Run:
         try:
             lines = self.metrics_file.read_text().splitlines(keepends=True)
             table = csv.DictReader(line for line in lines if line.endswith("\n"))
-            rows = [{key: float(value) for key, value in row.items() if value} for row in table]
+            rows = [{key: _number_in(value) for key, value in row.items() if value} for row in table]
             return [{**row, "step": int(row["step"])} for row in rows]
         except (OSError, ValueError, KeyError, TypeError, OverflowError, csv.Error) as error:
             raise UserError(f"{self.metrics_file} is damaged: mend it, or delete it and do without its curves") from error
@@ -276,6 +277,29 @@ def _config_in(text: str) -> object:
     return config
 
 
+def _number_in(text: str) -> float:
+    """A number out of a file.
+
+    Raises:
+        ValueError: it is none, or larger than any that was written.
+    """
+    number = float(text)
+    if LARGEST < abs(number) < math.inf:
+        raise ValueError("damaged")
+    return number
+
+
+def _whole_in(text: str) -> int:
+    """A whole number out of a file.
+
+    Raises:
+        ValueError: it is larger than any that was written.
+    """
+    if abs(float(text)) > LARGEST:
+        raise ValueError("damaged")
+    return int(text)
+
+
 def _check_modest(node: object) -> None:
     """Raise ValueError for what has more leaves than any config: YAML's aliases of aliases make billions of a few lines."""
     left, nodes = MOST_NODES, [node]
@@ -293,7 +317,7 @@ def _results_in(text: str) -> object:
     Raises:
         ValueError: they are not.
     """
-    results = json.loads(text)
+    results = json.loads(text, parse_float=_number_in, parse_int=_whole_in)
     json.dumps(results, ensure_ascii=False).encode()  # half a character is a ValueError
     try:
         figures = declared(results).values()

@@ -63,6 +63,15 @@ def check_counts(metrics: dict[str, Metric], samples: int, held_out: int) -> Non
             raise UserError(f"{held_out} held-out images are too few for {name}, which needs {fewest}: take more images")
 
 
+def check_objective(metrics: dict[str, Metric], objective: str) -> None:
+    """Raise UserError where none of the metrics measures the objective."""
+    known = figures_of(metrics)
+    if objective not in known:
+        raise UserError(
+            f"objective={objective} is not measured by metrics/figures=[{','.join(metrics)}]: take one of {', '.join(known)}"
+        )
+
+
 @dataclass
 class Scoring:
     """One denoiser to be scored on one data set. What several metrics want is made once, when the first asks for it.

@@ -34,7 +34,6 @@ class Family:
         steps: network calls that it usually draws with.
         scale: of guidance that it is usually drawn with.
         sampler: the name of its sampler in `diffusion_lab.sampling.samplers`.
-        threshold: whether image estimates are usually kept possible.
         flow: whether its process is flow matching.
     """
 
@@ -49,7 +48,6 @@ class Family:
     steps: int = 50
     scale: float = 1.0
     sampler: str = "ddim"
-    threshold: bool = False
     flow: bool = False
 
     def latent_size(self, folder: PipelineFolder) -> int:
@@ -167,7 +165,6 @@ _IF = Family(
     steps=100,
     scale=7.0,
     sampler="ddpm",
-    threshold=True,
 )
 _IF_II = replace(_IF, title="DeepFloyd IF's second stage", call=_enlarging, steps=50, scale=4.0)
 _DDPM = Family("DDPM", "unet", _unconditional, autoencoder=None, resizable=False)

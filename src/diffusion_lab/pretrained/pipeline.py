@@ -127,7 +127,7 @@ class Pipeline:
             **_part(f"samplers.{family.sampler}"),
             "steps": family.steps,
             "times": _part("times.trailing"),
-            "threshold": {**_part("thresholds.dynamic"), "quantile": 0.95} if family.threshold else None,
+            "threshold": self._threshold,
             **own.get(family.sampler, {}),
         }
         guidance = {
@@ -201,6 +201,15 @@ class Pipeline:
         """Whether it draws from small images."""
         return self.folder.kind == "IFSuperResolutionPipeline"
 
+    @property
+    def _threshold(self) -> dict | None:
+        """How its image estimates are usually kept among possible pixels, as its scheduler says."""
+        scheduler = self.folder.config("scheduler")
+        if self.family.autoencoder or not scheduler.get("thresholding"):
+            return None
+        quantile, most = scheduler.get("dynamic_thresholding_ratio", 0.995), scheduler.get("sample_max_value", 1.0)
+        return {**_part("thresholds.dynamic"), "quantile": quantile, "most": most}
+
     def _space(self, pipe, hidden) -> Space:
         channels = self._network_config.get("in_channels", 3)
         if not self.family.autoencoder:
@@ -255,7 +264,7 @@ class Pipeline:
         if unfilled:
             raise UserError(f"model.path={self.path}: weights are missing in it ({unfilled[0][:200]})")
         if self.lora:
-            with self._files_fault():
+            with self._files_fault(), _reading():
                 file = Path(self.lora).expanduser().resolve()
                 pipe.load_lora_weights(str(file.parent), weight_name=file.name, use_safetensors=True)
         if self.attention_slicing:
@@ -332,21 +341,19 @@ class Pipeline:
 
     def _check_numbers(self) -> None:
         """Raise UserError for numbers of the folder's configs that no such pipeline has."""
-        scheduler, network = self.folder.config("scheduler"), self._network_config
         autoencoder = self.folder.config(self.family.autoencoder) if self.family.autoencoder else {}
-        size, steps = network.get("sample_size"), scheduler.get("num_train_timesteps", 1000)
-        wrong = {
-            "sample_size": not (size is None or (type(size) is int and 1 <= size <= MOST_SIZE)) and size,
-            "num_train_timesteps": not (type(steps) is int and 1 <= steps <= MOST_STEPS) and steps,
-            "prediction_type": not isinstance(scheduler.get("prediction_type", ""), str) and scheduler["prediction_type"],
-        }
-        for key in ("scaling_factor", "shift_factor"):
-            number = autoencoder.get(key)
-            known = number is None or (type(number) in (int, float) and isfinite(number) and (number or key[1] == "h"))
-            wrong[key] = not known and number
-        for key, value in wrong.items():
-            if value is not False:
-                raise UserError(f"model.path={self.path}: its {key}={value} is none that a {self.folder.kind} has")
+        network, scheduler = self._network_config, self.folder.config("scheduler")
+        for config, key, is_sound in (
+            (network, "sample_size", lambda size: size is None or (type(size) is int and 1 <= size <= MOST_SIZE)),
+            (scheduler, "num_train_timesteps", lambda steps: type(steps) is int and 1 <= steps <= MOST_STEPS),
+            (scheduler, "prediction_type", lambda word: isinstance(word, str)),
+            (scheduler, "dynamic_thresholding_ratio", lambda ratio: _is_number(ratio) and 0 < ratio <= 1),
+            (scheduler, "sample_max_value", lambda limit: _is_number(limit) and limit >= 1),
+            (autoencoder, "scaling_factor", lambda factor: factor is None or (_is_number(factor) and factor)),
+            (autoencoder, "shift_factor", lambda shift: shift is None or _is_number(shift)),
+        ):
+            if key in config and not is_sound(config[key]):
+                raise UserError(f"model.path={self.path}: its {key}={config[key]} is none that a {self.folder.kind} has")
 
     def _check_texts(self) -> None:
         """Raise UserError for prompts that it does not read."""
@@ -444,6 +451,10 @@ def _family(folder: PipelineFolder) -> Family:
         )
         raise UserError(f"model.path={folder.name} is a {folder.kind}, which is not known here{known}")
     return FAMILIES[folder.kind]
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and isfinite(value)
 
 
 def _part(name: str) -> dict:

@@ -277,7 +277,12 @@ def _if_parts() -> dict:
     import diffusers
 
     scheduler = diffusers.DDPMScheduler(
-        beta_schedule="squaredcos_cap_v2", variance_type="learned_range", thresholding=True, clip_sample=False
+        beta_schedule="squaredcos_cap_v2",
+        variance_type="learned_range",
+        thresholding=True,
+        dynamic_thresholding_ratio=0.95,
+        sample_max_value=1.5,
+        clip_sample=False,
     )
     absent = dict.fromkeys(("safety_checker", "feature_extractor", "watermarker"))
     return {
@@ -384,6 +389,10 @@ def main() -> None:
     if len(sys.argv) != 3:
         sys.exit(f"usage: python -m diffusion_lab.pretrained.tiny FAMILY FOLDER, with one of {', '.join(FAMILIES)}")
     try:
+        needed()
+        from transformers.utils import logging
+
+        logging.disable_progress_bar()
         print(f"a tiny pipeline with random weights: {save(*sys.argv[1:])}")
     except Exception as error:
         mistake = user_error_in(error)

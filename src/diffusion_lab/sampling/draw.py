@@ -80,21 +80,22 @@ class Finite:
 
 
 class NetworkCalls:
-    """Counts the calls of a denoiser, image by image: `with NetworkCalls(denoiser) as calls: ...; calls.count`.
+    """Counts the calls of denoisers, image by image: `with NetworkCalls(denoiser) as calls: ...; calls.count`.
 
-    Whatever is wrapped around it, the innermost denoiser's are counted: so a guided one, which shows it every image twice,
+    Whatever is wrapped around one, the innermost denoiser's are counted: so a guided one, which shows it every image twice,
     counts twice.
     """
 
-    def __init__(self, denoiser: Denoiser):
-        self.denoiser, self.count = denoiser.innermost, 0
+    def __init__(self, *denoisers: Denoiser):
+        self.denoisers, self.count = [denoiser.innermost for denoiser in denoisers], 0
 
     def __enter__(self) -> "NetworkCalls":
-        self.hook = self.denoiser.register_forward_pre_hook(self._add)
+        self.hooks = [denoiser.register_forward_pre_hook(self._add) for denoiser in self.denoisers]
         return self
 
     def _add(self, denoiser: Denoiser, arguments: tuple) -> None:
         self.count += len(arguments[0])
 
     def __exit__(self, *_) -> None:
-        self.hook.remove()
+        for hook in self.hooks:
+            hook.remove()

@@ -13,6 +13,7 @@ from diffusion_lab.errors import UserError
 from diffusion_lab.hardware import Machine
 from diffusion_lab.parts import build
 from diffusion_lab.sampling.draw import Finite, Sampler, draw
+from diffusion_lab.sampling.enlarging import Cascade
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,16 @@ class Drawing:
     sampler: Sampler
     machine: Machine
     seed: int
+
+    @property
+    def denoisers(self) -> list[Denoiser]:
+        """Those whose networks are called: its own, and the one that enlarges what it draws, where there is one."""
+        return [self.denoiser, *([self.sampler.enlarger] if isinstance(self.sampler, Cascade) else [])]
+
+    @property
+    def enlarging_steps(self) -> int:
+        """Network calls of the second of those."""
+        return self.sampler.steps if isinstance(self.sampler, Cascade) else 0
 
     def guided(self, **changes) -> Denoiser:
         """The guided denoiser, perhaps with another scale."""

@@ -20,13 +20,17 @@ def static(image: Tensor, denoiser: Denoiser) -> Tensor:
     return torch.clamp(image, *_bounds(denoiser))
 
 
-def dynamic(image: Tensor, denoiser: Denoiser, quantile: float = 0.995) -> Tensor:
+def dynamic(image: Tensor, denoiser: Denoiser, quantile: float = 0.995, most: float | None = None) -> Tensor:
     """Clip at the given quantile of an image's own absolute values, counted from middle grey, then scale it back between
-    black and white if that is beyond them (Saharia et al. 2022, arXiv:2205.11487, sec. 2.3)."""
+    black and white if that is beyond them (Saharia et al. 2022, arXiv:2205.11487, sec. 2.3).
+
+    Args:
+        most: where to clip at the farthest, as diffusers and DeepFloyd IF do; black and white lie at 1.
+    """
     black, white = _bounds(denoiser)
     grey, half = (black + white) / 2, (white - black) / 2
     symmetric = (image - grey) / half
-    limit = symmetric.flatten(1).abs().quantile(quantile, dim=1).clamp(min=1).view(-1, 1, 1, 1)
+    limit = symmetric.flatten(1).abs().quantile(quantile, dim=1).clamp(1, most).view(-1, 1, 1, 1)
     symmetric = symmetric.clamp(-limit, limit) / limit
     return grey + half * symmetric
 

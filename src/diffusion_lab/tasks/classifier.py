@@ -34,6 +34,7 @@ class ClassifierTask(Task):
         held_out = Split(setting.decoded, setting.decoded.held_out)
         batches = partial(batches_of, held_out, setting.config["metrics"]["batch_size"])
         results = reading_figures(model.to(setting.machine.device), batches, setting.machine.autocast)
+        results["held_out"] = setting.decoded.held_out_key
         file = setting.run.accuracy
         file.parent.mkdir(exist_ok=True)
         accuracy_figure(results["accuracy_by_time"], model.schedule, len(model.conditions)).savefig(file)

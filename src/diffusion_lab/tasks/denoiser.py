@@ -12,7 +12,7 @@ from diffusion_lab.denoiser import Denoiser, NetworkDenoiser
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments import pictures, tracking
 from diffusion_lab.experiments.runs import Run
-from diffusion_lab.metrics.scoring import Metric, Scoring, check_counts, figures_of, measure
+from diffusion_lab.metrics.scoring import Metric, Scoring, check_counts, check_objective, figures_of, measure
 from diffusion_lab.parts import build
 from diffusion_lab.sampling.drawing import Drawing, drawing
 from diffusion_lab.tasks.task import Outcome, Setting, Task
@@ -51,7 +51,9 @@ class DenoiserTask(Task):
                 f"augmentation says what it did to an image, and {type(model.network).__name__} cannot be told: "
                 "take network=ddpmpp or ncsnpp, or augmentation=none"
             )
-        check_counts(metrics(setting.config), setting.config["metrics"]["samples"], len(setting.decoded.held_out))
+        asked = metrics(setting.config)
+        check_objective(asked, setting.config["objective"])
+        check_counts(asked, setting.config["metrics"]["samples"], len(setting.decoded.held_out))
         build(setting.config["metrics"]["extractor"], "metrics.extractor")  # its weights may not be there
 
     def callbacks(self, setting: Setting) -> list[Callback]:

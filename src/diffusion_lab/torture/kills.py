@@ -2,8 +2,11 @@
 
 import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -18,36 +21,42 @@ from diffusion_lab.torture.typed import begin_command, environment, kill, type_c
 
 SETTINGS = (*(word for word in TINY if not word.startswith("epochs")), "epochs=3", "name=torture")
 GRID = ("-m", "loss=mae,mse")
-COMMANDS = {  # what is typed, and up to how many seconds it is left alone
-    "a run": ((), 6),
-    "a grid": (GRID, 9),
-    "jobs side by side": ((*GRID, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"), 40),
+COMMANDS = {  # what is typed, and up to how many times as long as a run takes it is left alone
+    "a run": ((), 1.2),
+    "a grid": (GRID, 1.8),
+    "jobs side by side": ((*GRID, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"), 8),  # in processes that begin anew
 }
 MOST = 12  # kills of one command
 LONG = 300  # seconds that the last one may take
+PATIENCE = 60  # seconds for jobs to see that their command was killed, and to end
 NOT_COMPARED = ("seconds", "versions", "per_second")  # the clock
 
 
-def unbroken(folder: Path) -> dict[str, Run]:
-    """The runs that the broken ones are compared with, by name: those of a run and of a grid."""
-    for words in ((), GRID):
+def unbroken(folder: Path) -> tuple[dict[str, Run], float]:
+    """The runs that the broken ones are compared with, by name: those of a run and of a grid; and the seconds of one."""
+    for words in (GRID, ()):
+        began = time.monotonic()
         done = type_command(folder, "train", *words, *SETTINGS)
         if done.returncode:
             raise RuntimeError(done.stderr)
-    return runs_in(folder)
+    return runs_in(folder), time.monotonic() - began
 
 
-def try_one(random: Random, folder: Path, whole: dict[str, Run], what: str | None = None) -> tuple[int, Outcome]:
+def try_one(
+    random: Random, folder: Path, whole: dict[str, Run], seconds: float, what: str | None = None
+) -> tuple[int, Outcome]:
     """How many kills it took, and whether weights and figures are those of `whole`, bit for bit.
 
     Args:
+        seconds: that a run takes on this machine.
         what: one of COMMANDS; None: at random.
     """
     what = what or random.choices([*COMMANDS], (6, 3, 1))[0]
     words, longest = COMMANDS[what]
+    groups = []
     for kills in range(MOST + 1):
-        with _begun(folder, words) as wait:
-            status, told = wait(random.uniform(0.5, longest) if kills < MOST else LONG)
+        with _begun(folder, words, groups) as wait:
+            status, told = wait(random.uniform(0.1, longest) * seconds if kills < MOST else LONG)
         if status is not None:
             break
     given = f"{what}, {kills} kills"
@@ -57,14 +66,18 @@ def try_one(random: Random, folder: Path, whole: dict[str, Run], what: str | Non
         return kills, Outcome("wrong exit status", given, f"{status}: {told}")
     names = [name for name in whole if ("loss" in name) == bool(words)]
     lost = [differences(runs_in(folder).get(name), whole[name]) for name in names]
-    left = [str(path) for path in folder.rglob(".*") if path.is_file()]
+    left = [str(path) for path in folder.rglob(".*") if path.is_file()] + _left_running(groups)
     return kills, Outcome("lost" if any(lost) or left else "worked", given, "; ".join([*filter(None, lost), *left]))
 
 
 @contextlib.contextmanager
-def _begun(folder: Path, words: tuple[str, ...]) -> Iterator:
+def _begun(folder: Path, words: tuple[str, ...], groups: list[int]) -> Iterator:
     """`train.py` typed in `folder`: a function that waits some seconds and returns its exit status, None where it still
-    runs, and the end of what it said. At the end it is killed."""
+    runs, and the end of what it said. At the end it is killed.
+
+    Args:
+        groups: the group of processes is added to them, where it is killed itself and not its jobs.
+    """
     if not any("joblib" in word for word in words):
         with begin_command(folder, "train", *words, *SETTINGS) as (process, said):
 
@@ -76,7 +89,9 @@ def _begun(folder: Path, words: tuple[str, ...]) -> Iterator:
             kill(process)
         return
     command = [sys.executable, str(PROJECT / "src/train.py"), *words, *SETTINGS]  # its jobs are processes that begin anew
-    process = subprocess.Popen(command, cwd=folder, env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, cwd=folder, env=environment(), start_new_session=True, **quiet)
+    groups.append(process.pid)
 
     def wait(seconds: float) -> tuple[int | None, str]:
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -88,6 +103,21 @@ def _begun(folder: Path, words: tuple[str, ...]) -> Iterator:
     finally:
         process.kill()  # itself alone: the jobs that it began have to see to their own end
         process.wait()
+
+
+def _left_running(groups: list[int]) -> list[str]:
+    """Which groups have a process yet after a while; it is killed."""
+    until, left = time.monotonic() + PATIENCE, []
+    for group in groups:
+        try:
+            while time.monotonic() < until:
+                os.killpg(group, 0)
+                time.sleep(0.1)
+            os.killpg(group, signal.SIGKILL)
+            left.append(f"a job of process {group} stays")
+        except ProcessLookupError:
+            continue
+    return left
 
 
 def runs_in(folder: Path) -> dict[str, Run]:

@@ -50,11 +50,11 @@ def _all(random: Random, scratch: Path) -> Iterator[tuple[str, Callable[[], tupl
     """(what, a function that tries one: its outcome, and how many tries that was)"""
     for what, try_one in INPUTS.items():
         yield what, lambda try_one=try_one: (try_one(random), 1)
-    whole = kills.unbroken(_new(scratch, "whole"))
+    whole, seconds = kills.unbroken(_new(scratch, "whole"))
 
     def killed() -> tuple[Outcome, int]:
         with tempfile.TemporaryDirectory(dir=scratch) as folder:
-            count, outcome = kills.try_one(random, Path(folder), whole)
+            count, outcome = kills.try_one(random, Path(folder), whole, seconds)
         return outcome, max(1, count)
 
     yield "kills", killed
