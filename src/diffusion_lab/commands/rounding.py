@@ -37,7 +37,7 @@ def cost_of_rounding(subject: Subject, rounded: Denoiser, samples: int | None) -
     for denoiser in (subject.denoiser, rounded):
         ready = drawing(config, denoiser, machine("cpu", "32-true"), subject.checkpoint.trusted or ())
         drawn = replace(scoring(config, ready, decoded), samples=count)
-        with calls_progress(denoiser, None, "Drawing"):
+        with calls_progress([denoiser], None, "Drawing"):
             found.append(measure(drawn, asked))
     exact, rough = found
     return (
