@@ -48,6 +48,7 @@ WRONG = {
     "data.cache_dir=null": "must be a word",
     "epochs=null": "epochs=null must be",
     "data=5": "data=5 must name one of the choices below conf/data",
+    "teacher=xyz": "teacher=xyz must be one of its choices, or a mapping of settings",
 }
 
 

@@ -200,7 +200,12 @@ def test_a_multirun_takes_its_jobs_along(tmp_path, number, joblib):
     more = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2") if joblib else ()
     arguments = ("-m", *TINY, "epochs=500", "logger=csv", "seed=0,1", *more)
     with begin_command(tmp_path, "train", *arguments) as (process, said):
-        wait_until(lambda: len(list(tmp_path.rglob("last.ckpt"))) > joblib, seconds=300)
+
+        def all_train() -> bool:
+            assert process.exitcode is None, said[1].read_text()
+            return len(list(tmp_path.rglob("last.ckpt"))) > joblib
+
+        wait_until(all_train, seconds=300)
         os.kill(process.pid, number)
         process.join(60)
         wait_until(lambda: not running_in(process.pid), seconds=60)

@@ -20,9 +20,9 @@ MEASURED_WITH = {  # an objective: the setting without which it is not measured
 
 def check(cfg: DictConfig) -> None:
     """Raise UserError for a number out of range, an unknown word, or a data.root that does not exist."""
+    check_ranges(cfg)
     if "teacher" in cfg and OmegaConf.is_missing(cfg.teacher, "checkpoint"):
         raise UserError("teacher.checkpoint=FILE is missing; a run's are in outputs/<name>/<run>/checkpoints/")
-    check_ranges(cfg)
     _check_objective(cfg)
     if OmegaConf.is_missing(cfg, "checkpoint"):
         raise UserError("checkpoint=FILE is missing; a run's are in outputs/<name>/<run>/checkpoints/")
