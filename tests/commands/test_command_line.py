@@ -21,7 +21,7 @@ from diffusion_lab.commands.train import train
 from diffusion_lab.experiments.runs import Run
 from tests.conftest import PROJECT, TINY, UNSCORED, composed
 from tests.experiments.wandb_file import history
-from tests.typed import begin_command, kill, one_line_error, type_command, type_for_real
+from tests.typed import begin_command, kill, one_line_error, type_command
 
 
 def test_a_grid_goes_on_past_a_failure_and_is_not_run_twice(tmp_path):
@@ -53,7 +53,7 @@ def test_jobs_run_side_by_side(tmp_path):
         "epochs=1",
         "seed=0,1",
     )
-    result = type_for_real(tmp_path, "train", *arguments)
+    result = type_command(tmp_path, "train", *arguments)
     assert result.returncode == 0, result.stderr
     assert "2 runs: 2 finished" in result.stdout
     assert len(list(tmp_path.rglob("offline-run-*"))) == 2  # each its own W&B run

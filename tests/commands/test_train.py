@@ -220,7 +220,7 @@ def test_evaluate_counts_the_calls_of_any_sampler(finished, tmp_path, sampler):
 def test_a_finished_run_is_shown_not_run_again(run_of, finished_copy, capsys, monkeypatch):
     before = finished_copy.results_file.stat().st_mtime_ns
     monkeypatch.setattr("diffusion_lab.commands.train.decode_source", None)  # would fail if anything ran
-    run = run_of("logger=csv", "grid.every_n_epochs=1")
+    run = run_of("logger=csv")
     assert run.results_file.stat().st_mtime_ns == before
     assert "Final figures" in capsys.readouterr().out
 
@@ -252,7 +252,7 @@ def test_an_interrupted_run_ends_as_an_unbroken_one(run_of, monkeypatch):
 
 def test_another_budget_is_another_run(run_of, finished_copy):
     assert finished_copy.results()["epochs"] == 2
-    run = run_of("logger=csv", "epochs=1", "grid.every_n_epochs=1")
+    run = run_of("logger=csv", "epochs=1")
     assert run.results()["epochs"] == 1
     assert len(list(run.folder.parent.glob("run~*"))) == 1
 
@@ -315,7 +315,15 @@ def pictures(folder: Path, seed: int = 0) -> tuple[str, ...]:
     folder.mkdir(exist_ok=True)
     for i in range(60):
         Image.fromarray(rng.integers(0, 255, (28, 28), dtype=np.uint8)).save(folder / f"{i}.png")
-    return ("data=folder", "data.channels=1", "data.image_size=28", f"data.root={folder}", "logger=csv", "epochs=1", *UNSCORED)
+    return (
+        "data=folder",
+        "data.channels=1",
+        "data.image_size=28",
+        f"data.root={folder}",
+        "logger=csv",
+        "epochs=1",
+        *UNSCORED,
+    )
 
 
 def test_other_images_in_the_same_place_are_another_run(run_of, tmp_path):
@@ -402,6 +410,6 @@ def test_a_checkpoint_of_another_person_in_the_runs_folder_runs_nothing(run_of, 
     torch.save(state, run.last_checkpoint)
     figures = {key: run.results()[key] for key in FIGURES}
     run.results_file.unlink()
-    run_of("logger=csv", "grid.every_n_epochs=1")
+    run_of("logger=csv")
     assert not (tmp_path / "sprung").exists()
     assert {key: run.results()[key] for key in FIGURES} == figures
