@@ -40,10 +40,17 @@ TINY = (
 UNSCORED = ("metrics/figures=[errors]", "objective=noise_loss")
 
 
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all processes of pytest-xdist."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if "PYTEST_XDIST_WORKER" in os.environ else own
+
+
 @pytest.fixture(scope="session", autouse=True)
-def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    os.environ["DIFFUSION_LAB_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-    return Path(os.environ["DIFFUSION_LAB_CACHE"])
+def cache_dir(shared_folder: Path) -> Path:
+    os.environ["DIFFUSION_LAB_CACHE"] = str(shared_folder / "cache")
+    return shared_folder / "cache"
 
 
 @functools.cache  # half a second each
