@@ -44,6 +44,7 @@ KEYS = {
     ),
     *("versions", "precision", "choices", "figures", "held_out", "units"),
 }
+WATCHED = ("grid.every_n_epochs=1", "metrics.every_n_epochs=1")
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ def run_of(tmp_path):
 def finished(tmp_path_factory) -> Run:
     """One tiny run with every part, W&B offline included, shared by the tests that only look."""
     folder = tmp_path_factory.mktemp("outputs") / "tiny" / "finished"
-    train(composed("train", *TINY, "grid.every_n_epochs=1"), str(folder), is_multirun=False)
+    train(composed("train", *TINY, *WATCHED), str(folder), is_multirun=False)
     return Run(folder)
 
 
@@ -220,7 +221,7 @@ def test_evaluate_counts_the_calls_of_any_sampler(finished, tmp_path, sampler):
 def test_a_finished_run_is_shown_not_run_again(run_of, finished_copy, capsys, monkeypatch):
     before = finished_copy.results_file.stat().st_mtime_ns
     monkeypatch.setattr("diffusion_lab.commands.train.decode_source", None)  # would fail if anything ran
-    run = run_of("logger=csv")
+    run = run_of("logger=csv", *WATCHED)
     assert run.results_file.stat().st_mtime_ns == before
     assert "Final figures" in capsys.readouterr().out
 
@@ -257,8 +258,8 @@ def test_another_budget_is_another_run(run_of, finished_copy):
     assert len(list(run.folder.parent.glob("run~*"))) == 1
 
 
-def test_figures_while_training_are_logged(run_of):
-    rows = list(csv.DictReader(run_of("logger=csv", "metrics.every_n_epochs=1").metrics_file.open()))
+def test_figures_while_training_are_logged(finished):
+    rows = list(csv.DictReader(finished.metrics_file.open()))
     assert len([row for row in rows if row["val/kid"]]) == 2
 
 
@@ -410,6 +411,6 @@ def test_a_checkpoint_of_another_person_in_the_runs_folder_runs_nothing(run_of, 
     torch.save(state, run.last_checkpoint)
     figures = {key: run.results()[key] for key in FIGURES}
     run.results_file.unlink()
-    run_of("logger=csv")
+    run_of("logger=csv", *WATCHED)
     assert not (tmp_path / "sprung").exists()
     assert {key: run.results()[key] for key in FIGURES} == figures
