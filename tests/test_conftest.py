@@ -1,6 +1,7 @@
 """What the tests compose is what Hydra composes, though it does so only once for many of them."""
 
 import pytest
+from omegaconf import OmegaConf
 
 from tests.conftest import TINY, _composed, whole_config
 
@@ -19,10 +20,11 @@ TYPED = {
 @pytest.mark.parametrize(("name", "overrides"), [(name, each) for name, all_ in TYPED.items() for each in all_])
 def test_what_is_composed_is_what_hydra_composes(name, overrides):
     ours, theirs = whole_config(name, *overrides), _composed(name, *overrides)
-    for cfg in (ours, theirs):
-        del cfg.hydra.overrides  # whose order is ours
+    ours, theirs = (OmegaConf.to_container(cfg, resolve=False) for cfg in (ours, theirs))  # times of day are not alike
+    for config in (ours, theirs):
+        del config["hydra"]["overrides"]  # whose order is ours
     assert ours == theirs
-    assert len(theirs) > 5
+    assert ours["hydra"]["job"]["override_dirname"]
 
 
 def test_a_setting_that_is_not_there_is_hydras_mistake():
