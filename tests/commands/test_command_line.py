@@ -53,14 +53,14 @@ def test_jobs_run_side_by_side(tmp_path):
         "epochs=1",
         "seed=0,1",
     )
-    result = type_command(tmp_path, "train", *arguments)
+    result = type_command(tmp_path, "train", *arguments, timeout=600)  # its two processes begin with nothing
     assert result.returncode == 0, result.stderr
     assert "2 runs: 2 finished" in result.stdout
     assert len(list(tmp_path.rglob("offline-run-*"))) == 2  # each its own W&B run
 
 
 def test_killed_and_typed_again_it_ends_as_if_never_killed(tmp_path):
-    arguments = [*TINY, "epochs=4", "grid.every_n_epochs=1"]
+    arguments = [*TINY, "epochs=4", "grid.every_n_epochs=1", "metrics.samples=8"]
     assert type_command(tmp_path, "train", *arguments, "hydra.run.dir=unbroken").returncode == 0
     with begin_command(tmp_path, "train", *arguments, "hydra.run.dir=killed") as (process, _):
         while not (tmp_path / "killed/checkpoints/last.ckpt").exists():
