@@ -11,7 +11,7 @@ from hydra.core.global_hydra import GlobalHydra
 
 from diffusion_lab import programs
 from diffusion_lab.experiments.runs import Run
-from tests.conftest import TINY
+from tests.conftest import TINY, UNSCORED
 from tests.reports.made import made_run
 from tests.typed import one_line_error, type_command
 
@@ -41,7 +41,7 @@ def typed(monkeypatch, name: str, *words: str) -> None:
 def test_a_whole_run_is_shown_on_a_terminal_of_few_letters(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     shown = ascii_terminal(monkeypatch)
-    typed(monkeypatch, "train", *TINY, "epochs=1", "logger=csv", "name='ä'", "hydra.run.dir='ö'")
+    typed(monkeypatch, "train", *TINY, *UNSCORED, "epochs=1", "logger=csv", "name='ä'", "hydra.run.dir='ö'")
     assert Run(tmp_path / "ö").finished()
     assert "Final figures" in shown()
     assert "\\xf6" in shown()  # ö

@@ -1,19 +1,10 @@
 """Commands as a user types them; see `diffusion_lab.torture.typed`."""
 
 import subprocess
-import sys
-from pathlib import Path
 
-from diffusion_lab.torture.typed import begin_command, environment, kill, type_command
-from tests.conftest import PROJECT
+from diffusion_lab.torture.typed import begin_command, kill, type_command
 
-__all__ = ["begin_command", "kill", "one_line_error", "type_command", "type_for_real"]
-
-
-def type_for_real(folder: Path, script: str, *arguments: str) -> subprocess.CompletedProcess:
-    """The same in a process that begins with nothing, for commands that fork themselves."""
-    command = [sys.executable, str(PROJECT / f"src/{script}.py"), *arguments]
-    return subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True, timeout=240, check=False)
+__all__ = ["begin_command", "kill", "one_line_error", "type_command"]
 
 
 def one_line_error(result: subprocess.CompletedProcess) -> str:

@@ -19,13 +19,13 @@ from diffusion_lab.commands.evaluate import evaluate_checkpoint
 from diffusion_lab.commands.sample import sample_checkpoint
 from diffusion_lab.commands.train import train
 from diffusion_lab.experiments.runs import Run
-from tests.conftest import PROJECT, TINY, composed
+from tests.conftest import PROJECT, TINY, UNSCORED, composed
 from tests.experiments.wandb_file import history
-from tests.typed import begin_command, kill, one_line_error, type_command, type_for_real
+from tests.typed import begin_command, kill, one_line_error, type_command
 
 
 def test_a_grid_goes_on_past_a_failure_and_is_not_run_twice(tmp_path):
-    arguments = ("-m", *TINY, "epochs=1", "logger=csv", "grid.every_n_epochs=9", "loss=mae,mse", "data.image_size=28,30")
+    arguments = ("-m", *TINY, *UNSCORED, "epochs=1", "logger=csv", "loss=mae,mse", "data.image_size=28,30")
     first = type_command(tmp_path, "train", *arguments)
     assert first.returncode == 1, first.stderr
     runs = {
@@ -49,18 +49,18 @@ def test_jobs_run_side_by_side(tmp_path):
         "hydra/launcher=joblib",
         "hydra.launcher.n_jobs=2",
         *TINY,
+        *UNSCORED,
         "epochs=1",
-        "grid.every_n_epochs=9",
         "seed=0,1",
     )
-    result = type_for_real(tmp_path, "train", *arguments)
+    result = type_command(tmp_path, "train", *arguments, timeout=600)  # its two processes begin with nothing
     assert result.returncode == 0, result.stderr
     assert "2 runs: 2 finished" in result.stdout
     assert len(list(tmp_path.rglob("offline-run-*"))) == 2  # each its own W&B run
 
 
 def test_killed_and_typed_again_it_ends_as_if_never_killed(tmp_path):
-    arguments = [*TINY, "epochs=4"]
+    arguments = [*TINY, "epochs=4", "grid.every_n_epochs=1", "metrics.samples=8"]
     assert type_command(tmp_path, "train", *arguments, "hydra.run.dir=unbroken").returncode == 0
     with begin_command(tmp_path, "train", *arguments, "hydra.run.dir=killed") as (process, _):
         while not (tmp_path / "killed/checkpoints/last.ckpt").exists():

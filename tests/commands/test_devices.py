@@ -10,7 +10,8 @@ from diffusion_lab.commands.train import train
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.hardware import choose_precision, pick_device
 from tests.commands.test_edit import written_checkpoint
-from tests.conftest import TINY, composed, needs_gpu
+from tests.conftest import TINY, composed
+from tests.needs import needs_gpu
 from tests.typed import type_command
 
 

@@ -19,6 +19,7 @@ from diffusion_lab.errors import UserError, user_error_in
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.parts import build
 from diffusion_lab.tasks import fitting
+from diffusion_lab.torture.command_lines import keys_of
 from tests.commands.test_edit import written_checkpoint
 from tests.conftest import TINY, composed
 
@@ -113,18 +114,8 @@ MORE = ("network.widths=[8,8]", "data.max_images=40", "batch_size=8", "metrics.s
 
 @functools.cache
 def keys() -> list[str]:
-    """Every setting of train.py, groups and parts of groups too."""
-
-    def below(node: DictConfig, place: str) -> list[str]:
-        found = []
-        for key in node:
-            child = node._get_node(key)
-            found.append(f"{place}{key}")
-            if isinstance(child, DictConfig) and not (child._is_none() or child._is_interpolation()):
-                found += below(child, f"{place}{key}.")
-        return found
-
-    return [key for key in below(before(*TINY, *MORE), "") if key.split(".")[0] not in NOT_TRIED]
+    """Every setting of train.py."""
+    return [key for key in keys_of(before(*TINY, *MORE)) if key.split(".")[0] not in NOT_TRIED]
 
 
 def answer(monkeypatch, folder: Path, typed: str, compose: Callable) -> str | None:

@@ -68,6 +68,7 @@ def test_every_phase_ends_in_one_line(tmp_path, monkeypatch, capsys, phase, numb
         "train",
         *TINY,
         "epochs=1",
+        "grid.every_n_epochs=1",
         "data.max_images=64",
         "network.widths=[8,8]",
         "logger=csv",

@@ -5,6 +5,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,13 @@ from diffusion_lab.checkpoints import load_checkpoint
 from diffusion_lab.commands.evaluate import evaluate_checkpoint
 from diffusion_lab.commands.plan import job_of
 from diffusion_lab.commands.sample import sample_checkpoint
-from diffusion_lab.commands.train import train
+from diffusion_lab.commands.train import train, training_config
 from diffusion_lab.denoiser import Denoiser
-from diffusion_lab.experiments.runs import Run
+from diffusion_lab.experiments.runs import Run, config_hash
 from diffusion_lab.reports.report import report
 from diffusion_lab.training.callbacks import EpochLine
 from tests.commands.test_edit import written_checkpoint
-from tests.conftest import TINY, composed
+from tests.conftest import TINY, UNSCORED, composed
 
 FIGURES = ("noise_loss", "image_loss", "kid", "kid_std", "fid")
 KEYS = {
@@ -43,6 +44,7 @@ KEYS = {
     ),
     *("versions", "precision", "choices", "figures", "held_out", "units"),
 }
+WATCHED = ("grid.every_n_epochs=1", "metrics.every_n_epochs=1")
 
 
 @pytest.fixture
@@ -60,8 +62,14 @@ def run_of(tmp_path):
 def finished(tmp_path_factory) -> Run:
     """One tiny run with every part, W&B offline included, shared by the tests that only look."""
     folder = tmp_path_factory.mktemp("outputs") / "tiny" / "finished"
-    train(composed("train", *TINY), str(folder), is_multirun=False)
+    train(composed("train", *TINY, *WATCHED), str(folder), is_multirun=False)
     return Run(folder)
+
+
+@pytest.fixture
+def finished_copy(finished, tmp_path) -> Run:
+    """The same run in the folder that `run_of` trains in, for tests that go on with it."""
+    return Run(shutil.copytree(finished.folder, tmp_path / "run"))
 
 
 def test_leaves_behind_what_design_promises(finished):
@@ -202,6 +210,7 @@ def test_evaluate_counts_the_calls_of_any_sampler(finished, tmp_path, sampler):
     if sampler == "unipc":
         pytest.importorskip("diffusers")
     overrides = (f"checkpoint={finished.last_checkpoint}", f"sampler={sampler}", "sampler.steps=4", "metrics.vlb_calls=2")
+    overrides += ("metrics.samples=8",)
     evaluate_checkpoint(composed("evaluate", *overrides, "sampler/threshold=static"), str(tmp_path / sampler), False)
     evaluation = json.loads((tmp_path / sampler / "results.json").read_text())
     assert evaluation["network_calls"] == 4
@@ -209,11 +218,10 @@ def test_evaluate_counts_the_calls_of_any_sampler(finished, tmp_path, sampler):
     assert evaluation["bits_per_dimension"] > evaluation["bits_per_dimension_error"] > 0
 
 
-def test_a_finished_run_is_shown_not_run_again(run_of, capsys, monkeypatch):
-    run = run_of("logger=csv")
-    before = run.results_file.stat().st_mtime_ns
+def test_a_finished_run_is_shown_not_run_again(run_of, finished_copy, capsys, monkeypatch):
+    before = finished_copy.results_file.stat().st_mtime_ns
     monkeypatch.setattr("diffusion_lab.commands.train.decode_source", None)  # would fail if anything ran
-    run_of("logger=csv")
+    run = run_of("logger=csv", *WATCHED)
     assert run.results_file.stat().st_mtime_ns == before
     assert "Final figures" in capsys.readouterr().out
 
@@ -243,15 +251,15 @@ def test_an_interrupted_run_ends_as_an_unbroken_one(run_of, monkeypatch):
     assert curves[0] == curves[1]
 
 
-def test_another_budget_is_another_run(run_of):
-    assert run_of("logger=csv", "epochs=1").results()["epochs"] == 1
-    run = run_of("logger=csv", "epochs=2")
-    assert run.results()["epochs"] == 2
+def test_another_budget_is_another_run(run_of, finished_copy):
+    assert finished_copy.results()["epochs"] == 2
+    run = run_of("logger=csv", "epochs=1")
+    assert run.results()["epochs"] == 1
     assert len(list(run.folder.parent.glob("run~*"))) == 1
 
 
-def test_figures_while_training_are_logged(run_of):
-    rows = list(csv.DictReader(run_of("logger=csv", "metrics.every_n_epochs=1").metrics_file.open()))
+def test_figures_while_training_are_logged(finished):
+    rows = list(csv.DictReader(finished.metrics_file.open()))
     assert len([row for row in rows if row["val/kid"]]) == 2
 
 
@@ -261,7 +269,8 @@ REFERENCE = ("network=reference_unet", "network.widths=[16,16]", "target=noise",
 @pytest.mark.parametrize("options", [REFERENCE, ("ema=null", "optimizer=adam", "learning_rate=constant", "times=uniform")])
 def test_learns_with_other_parts(tmp_path, options):
     tiny = [option for option in TINY if "reference_unet" not in options[0] or not option.startswith("network.")]
-    train(composed("train", *tiny, "logger=tensorboard", "epochs=4", *options), str(tmp_path / "run"), is_multirun=False)
+    more = (*UNSCORED, "logger=tensorboard", "epochs=4", *options)
+    train(composed("train", *tiny, *more), str(tmp_path / "run"), is_multirun=False)
     run = Run(tmp_path / "run")
     assert run.results()["weights"] == ("last" if "ema=null" in options else "averaged")
     losses = [float(row["train/loss_epoch"]) for row in csv.DictReader(run.metrics_file.open()) if row["train/loss_epoch"]]
@@ -287,19 +296,18 @@ def test_a_training_starts_from_weights_and_learns_from_a_teacher(run_of, finish
     files = {name: tmp_path / f"{name}.ckpt" for name in ("start", "teacher")}
     for file in files.values():
         file.write_bytes(finished.last_checkpoint.read_bytes())
-    options = ("logger=csv", "epochs=1", f"init_from={files['start']}")
+    options = (*UNSCORED, "logger=csv", "epochs=1", f"init_from={files['start']}")
     taught = ("teacher=checkpoint", f"teacher.checkpoint={files['teacher']}")
     run = run_of(*options, *taught, folder="taught")
     assert run.results()["image_loss"] < 1.1 * finished.results()["image_loss"]  # it stays where it starts
     assert run.results()["choices"]["teacher"] == "checkpoint"
-    fresh = run_of("logger=csv", "epochs=1", folder="fresh")
+    fresh = run_of(*UNSCORED, "logger=csv", "epochs=1", folder="fresh")
     assert run.results()["image_loss"] < fresh.results()["image_loss"]
     before = run.results()["config_hash"]
     files["start"].write_bytes((finished.checkpoints / "best.ckpt").read_bytes() + b" ")  # another file of that name
     with pytest.raises(SystemExit):
         run_of(*options, *taught, "network.widths=[16,24]", folder="other")
-    changed = run_of(*options, *taught, folder="taught").results()["config_hash"]
-    assert changed != before
+    assert config_hash(training_config(composed("train", *TINY, *options, *taught), run)) != before
 
 
 def pictures(folder: Path, seed: int = 0) -> tuple[str, ...]:
@@ -308,7 +316,15 @@ def pictures(folder: Path, seed: int = 0) -> tuple[str, ...]:
     folder.mkdir(exist_ok=True)
     for i in range(60):
         Image.fromarray(rng.integers(0, 255, (28, 28), dtype=np.uint8)).save(folder / f"{i}.png")
-    return ("data=folder", "data.channels=1", "data.image_size=28", f"data.root={folder}", "logger=csv", "epochs=1")
+    return (
+        "data=folder",
+        "data.channels=1",
+        "data.image_size=28",
+        f"data.root={folder}",
+        "logger=csv",
+        "epochs=1",
+        *UNSCORED,
+    )
 
 
 def test_other_images_in_the_same_place_are_another_run(run_of, tmp_path):
@@ -324,11 +340,11 @@ def test_a_run_that_was_set_aside_is_gone_on_with(run_of, tmp_path, monkeypatch)
 
     with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="the machine died"):
         patched.setattr(EpochLine, "on_train_epoch_end", stop)
-        run_of("logger=csv", "grid.every_n_epochs=9")
-    run_of("logger=csv", "grid.every_n_epochs=9", "epochs=1")
+        run_of("logger=csv", *UNSCORED)
+    run_of("logger=csv", *UNSCORED, "epochs=1")
     begun = []
     monkeypatch.setattr(EpochLine, "on_train_epoch_end", lambda self, trainer, _: begun.append(trainer.current_epoch))
-    assert run_of("logger=csv", "grid.every_n_epochs=9").results()["epochs"] == 2
+    assert run_of("logger=csv", *UNSCORED).results()["epochs"] == 2
     assert begun == [1]  # not anew
     assert len(list(tmp_path.glob("run~*"))) == 1
 
@@ -336,7 +352,7 @@ def test_a_run_that_was_set_aside_is_gone_on_with(run_of, tmp_path, monkeypatch)
 @pytest.mark.parametrize("is_multirun", [False, True], ids=["one run", "of a multirun"])
 def test_a_diverged_run_fails_and_never_ranks(tmp_path, is_multirun, capsys):
     """It ranked first: its images were black, which KID likes better than a beginner's digits."""
-    cfg = composed("train", *TINY, "logger=csv", "optimizer.lr=1e9", "grid.every_n_epochs=9")
+    cfg = composed("train", *TINY, "logger=csv", "optimizer.lr=1e9")
     if is_multirun:
         assert train(cfg, str(tmp_path / "run"), is_multirun=True) == np.inf
     else:
@@ -365,15 +381,16 @@ def test_a_job_that_fails_stays_in_its_place_and_goes_on_later(run_of, tmp_path,
         if trainer.current_epoch == 1:
             raise RuntimeError("the machine died")
 
-    cfg = composed("train", *TINY, "logger=csv", "grid.every_n_epochs=9")
+    options = ("logger=csv", *UNSCORED)
+    cfg = composed("train", *TINY, *options)
     with monkeypatch.context() as patched:
         patched.setattr(EpochLine, "on_train_epoch_end", crash)
         assert train(cfg, str(tmp_path / "run"), is_multirun=True) == np.inf
     run = Run(tmp_path / "run")
     assert run.results()["status"] == "failed"
     assert load_checkpoint(run.last_checkpoint).state["epoch"] == 0
-    assert job_of({}, run, composed("train", *TINY, "logger=csv", "grid.every_n_epochs=9")).state == "failed before"
-    assert run_of("logger=csv", "grid.every_n_epochs=9").results()["epochs"] == 2
+    assert job_of({}, run, composed("train", *TINY, *options)).state == "failed before"
+    assert run_of(*options).results()["epochs"] == 2
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
@@ -384,9 +401,9 @@ class Trap:
         return (os.mkdir, (os.environ["TRAP"],))
 
 
-def test_a_checkpoint_of_another_person_in_the_runs_folder_runs_nothing(run_of, tmp_path, monkeypatch):
+def test_a_checkpoint_of_another_person_in_the_runs_folder_runs_nothing(run_of, finished_copy, tmp_path, monkeypatch):
     """What is built to be scored is what was typed, whatever config the file carries."""
-    run = run_of("logger=csv", "epochs=1")
+    run = finished_copy
     monkeypatch.setenv("TRAP", str(tmp_path / "sprung"))
     (tmp_path / "trap.pkl").write_bytes(pickle.dumps(Trap()))
     state = torch.load(run.last_checkpoint, weights_only=True)
@@ -394,6 +411,6 @@ def test_a_checkpoint_of_another_person_in_the_runs_folder_runs_nothing(run_of, 
     torch.save(state, run.last_checkpoint)
     figures = {key: run.results()[key] for key in FIGURES}
     run.results_file.unlink()
-    run_of("logger=csv", "epochs=1")
+    run_of("logger=csv", *WATCHED)
     assert not (tmp_path / "sprung").exists()
     assert {key: run.results()[key] for key in FIGURES} == figures

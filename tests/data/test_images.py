@@ -7,7 +7,7 @@ import torch
 from diffusion_lab.data import images
 from diffusion_lab.data.cache import Decoded
 from diffusion_lab.data.images import Images, Split, batches_of
-from tests.conftest import needs_gpu
+from tests.needs import needs_gpu
 
 
 @pytest.fixture

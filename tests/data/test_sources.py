@@ -10,7 +10,7 @@ from PIL import Image
 
 from diffusion_lab.data import sources
 from diffusion_lab.errors import UserError
-from tests.conftest import SHARED_DATA, needs_shared_data
+from tests.needs import SHARED_DATA, needs_shared_data
 
 
 def save(path: Path, image: Image.Image, **options) -> Path:

@@ -126,7 +126,7 @@ def written(part: Workspace | Report) -> dict:
 
 def test_a_run_logs_every_name(tmp_path):
     least = ("epochs=1", "data.max_images=40", "sampler.steps=1", "grid.count=1", "metrics.samples=4")
-    cfg = composed("train", *TINY, *least, "metrics.every_n_epochs=1")
+    cfg = composed("train", *TINY, *least, "metrics.every_n_epochs=1", "grid.every_n_epochs=1")
     train(cfg, str(tmp_path / "run"), is_multirun=False)
     run = Run(tmp_path / "run")
     with run.metrics_file.open(newline="") as file:

@@ -63,11 +63,11 @@ def test_a_grid_is_the_product_and_the_seed_changes_last():
 
 
 def best_of(method: str, goal: str, start: int) -> float:
-    """The best value of a parabola that 20 proposals find; jobs that failed before `start` make each start another."""
+    """The best value of a parabola that 12 proposals find; jobs that failed before `start` make each start another."""
     sign = 1 if goal == "minimize" else -1
     parameters = {"x": {"min": -10.0, "max": 10.0}, "y": {"min": -10.0, "max": 10.0}}
     done = [({"x": 10.0 - i, "y": 10.0}, math.inf) for i in range(start)]
-    for _ in range(20):
+    for _ in range(12):
         job = propose(parameters, method, goal, done, 1)[0]
         done.append((job, sign * ((job["x"] - 3) ** 2 + (job["y"] + 2) ** 2)))
     return min(sign * value for _, value in done[start:])

@@ -11,8 +11,8 @@ from diffusion_lab.data.sources import mnist_5k, pets
 from diffusion_lab.errors import UserError
 from diffusion_lab.metrics import features
 from diffusion_lab.metrics.features import EfficientNetLite0, Inception, InceptionImageNet, cached_features
-from tests.conftest import SHARED_DATA, needs_shared_data
 from tests.metrics.scorings import Means
+from tests.needs import SHARED_DATA, needs_shared_data
 
 # ImageNet's class numbers of breeds that Oxford-IIIT Pet has too.
 PUG, SAMOYED, POMERANIAN, CHIHUAHUA = 254, 258, 259, 151

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 pytest.importorskip("diffusers")
 pytest.importorskip("transformers")
@@ -12,11 +13,12 @@ from diffusion_lab.pretrained import tiny
 
 
 @pytest.fixture(scope="session")
-def folder_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def folder_of(shared_folder: Path) -> Callable[[str], Path]:
     """folder_of("sd3"): the folder of that tiny pipeline."""
-    root = tmp_path_factory.mktemp("pipelines")
+    root = shared_folder / "pipelines"
 
     def written(family: str) -> Path:
-        return root / family if (root / family).is_dir() else tiny.save(family, root / family)
+        with FileLock(shared_folder / f"{family}.lock"):
+            return root / family if (root / family).is_dir() else tiny.save(family, root / family)
 
     return written

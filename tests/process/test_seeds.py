@@ -5,7 +5,7 @@ from scipy import stats
 
 from diffusion_lab.process import seeds
 from diffusion_lab.process.seeds import mixed, noise_of_images, philox, times_of_images
-from tests.conftest import needs_gpu
+from tests.needs import needs_gpu
 
 
 def test_an_images_noise_does_not_depend_on_its_batch():

@@ -18,7 +18,7 @@ from tests.sampling.ideal import GaussianNetwork, ideal_denoiser
 def images(count: int, batch_size: int, seed: int = 0, eta: float = 0.0) -> torch.Tensor:
     torch.manual_seed(0)  # the same weights each time
     denoiser = ideal_denoiser(waken(UNet(channels=1, image_size=28, widths=(16, 16))), Cosine(), size=28)
-    return torch.cat(list(draw(denoiser, partial(ddim, eta=eta), count, seed, batch_size)))
+    return torch.cat(list(draw(denoiser, partial(ddim, eta=eta, steps=5), count, seed, batch_size)))
 
 
 @pytest.mark.parametrize("eta", [0.0, 1.0])

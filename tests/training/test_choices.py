@@ -1,6 +1,7 @@
 """Every combination of schedule, target, weighting and loss trains; pairs that theory makes equal are equal."""
 
 import itertools
+import math
 import random
 from pathlib import Path
 
@@ -95,13 +96,15 @@ ALL = [  # but what is refused: a weighting by log-SNR of a single one
 
 
 def covering(combinations: list[tuple]) -> list[tuple]:
-    """Some of them, in which any two choices meet that meet in all."""
+    """Some of them, in which any two choices meet that meet in all: those first that bring most pairs together."""
     found, met = [], set()
-    for combination in random.Random(0).sample(combinations, len(combinations)):
-        pairs = set(itertools.combinations(zip(GROUPS, combination, strict=True), 2))
-        if not pairs <= met:
-            found.append(combination)
-            met |= pairs
+    shuffled = random.Random(0).sample(combinations, len(combinations))
+    for fewest in range(math.comb(len(GROUPS), 2), 0, -1):
+        for combination in shuffled:
+            pairs = set(itertools.combinations(zip(GROUPS, combination, strict=True), 2))
+            if len(pairs - met) >= fewest:
+                found.append(combination)
+                met |= pairs
     return found
 
 

@@ -14,7 +14,7 @@ from diffusion_lab.training.criteria import Denoising
 from diffusion_lab.training.denoiser import DenoiserTraining
 from diffusion_lab.training.learning_rates import constant
 from diffusion_lab.training.teachers import Data
-from tests.conftest import needs_compiler, needs_gpu
+from tests.needs import needs_compiler, needs_gpu
 from tests.sampling.ideal import GaussianNetwork, ideal_denoiser
 
 

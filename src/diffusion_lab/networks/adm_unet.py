@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from diffusion_lab.errors import UserError
 from diffusion_lab.networks.attention import SelfAttention
-from diffusion_lab.networks.embeddings import ClassEmbedding, thousand_steps
+from diffusion_lab.networks.embeddings import ClassEmbedding, condition_of, thousand_steps
+from diffusion_lab.networks.sizes import check_size
 from diffusion_lab.networks.unet import zeroed
 
 
@@ -148,8 +149,7 @@ class ADMUNet(nn.Module):
     ):
         super().__init__()
         factor = 2 ** (len(multipliers) - 1)
-        if image_size % factor:
-            raise UserError(f"data.image_size={image_size} does not suit network adm_unet: take a multiple of {factor}")
+        check_size(image_size, factor, "adm_unet")
         residual = partial(ResidualBlock, condition=4 * width, scale_shift=scale_shift, dropout=dropout)
         attend = partial(Attention, heads=heads, head_channels=head_channels)
         levels = [(width * m, image_size // 2**i in attention) for i, m in enumerate(multipliers)]
@@ -186,10 +186,7 @@ class ADMUNet(nn.Module):
 
         Returns (B, C * outputs, H, W), the first image first.
         """
-        condition = self.level(level)
-        if self.classes is not None:
-            condition = condition + self.classes(label, level)
-        condition = F.silu(condition)
+        condition = condition_of(self.level, self.classes, level, label)
         skips = [x := self.stem(noisy)]
         for i, blocks in enumerate(self.down):
             if i:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from diffusion_lab.errors import UserError
 from diffusion_lab.networks.embeddings import Sinusoid
+from diffusion_lab.networks.sizes import check_size
 from diffusion_lab.networks.unet import ChannelNorm, ResidualBlock, zeroed
 
 
@@ -42,8 +43,7 @@ class ClassifierNetwork(nn.Module):
     ):
         super().__init__()
         factor = patch * 2 ** (len(widths) - 1)
-        if image_size % factor:
-            raise UserError(f"data.image_size={image_size} does not suit network classifier: take a multiple of {factor}")
+        check_size(image_size, factor, "classifier")
         if num_classes < 2:
             raise UserError(
                 f"network=classifier needs 2 classes or more, and data.num_classes={num_classes}: take images with labels, "

@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from diffusion_lab.errors import UserError
 from diffusion_lab.networks.embeddings import class_rows
+from diffusion_lab.networks.sizes import check_size
 from diffusion_lab.networks.unet import zeroed
 
 
@@ -35,8 +36,7 @@ class DiffusersUNet(nn.Module):
         except (TypeError, ValueError) as error:
             raise UserError(f"network=diffusers, in UNet2DModel's settings: {error}") from error
         factor = 2 ** (len(self.unet.config.block_out_channels) - 1)
-        if image_size % factor:
-            raise UserError(f"data.image_size={image_size} does not suit network diffusers: take a multiple of {factor}")
+        check_size(image_size, factor, "diffusers")
         zeroed(self.unet.conv_out)
 
     def forward(self, noisy: Tensor, level: Tensor, label: Tensor | None = None) -> Tensor:

@@ -6,7 +6,8 @@ from torch import Tensor, nn
 
 from diffusion_lab.errors import UserError
 from diffusion_lab.networks.attention import SelfAttention
-from diffusion_lab.networks.embeddings import ClassEmbedding, thousand_steps
+from diffusion_lab.networks.embeddings import ClassEmbedding, condition_of, thousand_steps
+from diffusion_lab.networks.sizes import check_size
 from diffusion_lab.networks.unet import zeroed
 
 
@@ -77,8 +78,7 @@ class DiT(nn.Module):
         mlp_ratio: int = 4,
     ):
         super().__init__()
-        if image_size % patch:
-            raise UserError(f"data.image_size={image_size} does not suit network dit: take a multiple of {patch}")
+        check_size(image_size, patch, "dit")
         self.patch = patch
         self.level = nn.Sequential(thousand_steps(256), nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
         self.classes = ClassEmbedding(num_classes, width) if num_classes else None
@@ -93,10 +93,7 @@ class DiT(nn.Module):
 
         Returns (B, C * outputs, H, W), the first image first.
         """
-        condition = self.level(level)
-        if self.classes is not None:
-            condition = condition + self.classes(label, level)
-        condition = F.silu(condition)
+        condition = condition_of(self.level, self.classes, level, label)
         patches = self.embed(noisy)
         tokens = patches.flatten(2).transpose(1, 2) + self.positions
         for block in self.blocks:

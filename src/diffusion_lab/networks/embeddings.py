@@ -3,6 +3,7 @@
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -57,6 +58,19 @@ def class_rows(label: Tensor | None, like: Tensor, none: int) -> Tensor:
     if label is None:
         return torch.full((len(like),), none, device=like.device)
     return torch.where(label < 0, none, label)
+
+
+def condition_of(levels: nn.Module, classes: ClassEmbedding | None, level: Tensor, label: Tensor | None) -> Tensor:
+    """What tells a network's blocks the noise level and the class: the sum of their embeddings, activated, (B, width).
+
+    Args:
+        levels: the embedding of the level (B,).
+        classes: that of the label (B,), see ClassEmbedding; None for a network without labels.
+    """
+    condition = levels(level)
+    if classes is not None:
+        condition = condition + classes(label, level)
+    return F.silu(condition)
 
 
 def thousand_steps(width: int) -> Sinusoid:

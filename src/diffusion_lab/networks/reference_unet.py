@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffusion_lab.errors import UserError
 from diffusion_lab.networks.embeddings import Sinusoid
+from diffusion_lab.networks.sizes import check_size
 
 
 class ResidualBlock(nn.Module):
@@ -55,10 +55,7 @@ class ReferenceUNet(nn.Module):
     ):
         super().__init__()
         factor = 2 ** len(widths)
-        if image_size % factor:
-            raise UserError(
-                f"data.image_size={image_size} does not suit network reference_unet: take a multiple of {factor}"
-            )
+        check_size(image_size, factor, "reference_unet")
         self.embedding = Sinusoid(16, 1, 1000)
         self.stem = nn.Conv2d(channels, 32, 1)
         skips, x = [], 64

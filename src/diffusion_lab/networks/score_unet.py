@@ -11,6 +11,7 @@ from diffusion_lab.errors import UserError
 from diffusion_lab.networks.adm_unet import group_norm
 from diffusion_lab.networks.attention import SelfAttention
 from diffusion_lab.networks.embeddings import ClassEmbedding, Fourier, Sinusoid
+from diffusion_lab.networks.sizes import check_size
 from diffusion_lab.networks.unet import zeroed
 
 
@@ -142,8 +143,7 @@ class ScoreUNet(nn.Module):
     ):
         super().__init__()
         factor = 2 ** (len(multipliers) - 1)
-        if image_size % factor:
-            raise UserError(f"data.image_size={image_size} does not suit network score_unet: take a multiple of {factor}")
+        check_size(image_size, factor, "score_unet")
         if len(taps) < 2 or len(taps) % 2:
             raise UserError(f"network.taps={list(taps)} must be an even number of taps, such as [1, 1] or [1, 3, 3, 1]")
         residual = partial(ResidualBlock, condition=4 * width, dropout=dropout)

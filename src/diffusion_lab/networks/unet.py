@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from diffusion_lab.errors import UserError
-from diffusion_lab.networks.embeddings import ClassEmbedding, Sinusoid
+from diffusion_lab.networks.embeddings import ClassEmbedding, Sinusoid, condition_of
+from diffusion_lab.networks.sizes import check_size
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -100,8 +100,7 @@ class UNet(nn.Module):
     ):
         super().__init__()
         factor = patch * 2 ** (len(widths) - 1)
-        if image_size % factor:
-            raise UserError(f"data.image_size={image_size} does not suit network unet: take a multiple of {factor}")
+        check_size(image_size, factor, "unet")
         self.patch = patch
         self.level = nn.Sequential(
             Sinusoid(16, 1.0, highest_frequency), nn.Linear(32, condition), nn.SiLU(), nn.Linear(condition, condition)
@@ -130,10 +129,7 @@ class UNet(nn.Module):
 
         Returns (B, C * outputs, H, W), the first image first.
         """
-        condition = self.level(level)
-        if self.classes is not None:
-            condition = condition + self.classes(label, level)
-        condition = F.silu(condition)
+        condition = condition_of(self.level, self.classes, level, label)
         x = F.pixel_unshuffle(noisy, self.patch).contiguous(memory_format=torch.channels_last)
         x, skips = self.stem(x), []
         for i, blocks in enumerate(self.down):

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from diffusion_lab.errors import UserError
 from diffusion_lab.networks.attention import SelfAttention
 from diffusion_lab.networks.embeddings import ClassEmbedding, thousand_steps
+from diffusion_lab.networks.sizes import check_size
 from diffusion_lab.networks.unet import zeroed
 
 
@@ -61,8 +62,7 @@ class UViT(nn.Module):
         mlp_ratio: int = 4,
     ):
         super().__init__()
-        if image_size % patch:
-            raise UserError(f"data.image_size={image_size} does not suit network uvit: take a multiple of {patch}")
+        check_size(image_size, patch, "uvit")
         if depth % 2:
             raise UserError(f"network.depth={depth} leaves a block without its pair: take an even number")
         self.patch = patch

@@ -69,18 +69,19 @@ def _one_step(task, model, images, setting) -> dict:
 
 @functools.cache
 def _keys() -> list[str]:
-    """Every setting of train.py, groups and parts of groups too."""
+    """Every setting of train.py."""
+    return [key for key in keys_of(compose_config("train", TINY)) if key.split(".")[0] not in LEFT_OUT]
 
-    def below(node: DictConfig, place: str) -> list[str]:
-        found = []
-        for key in node:
-            child = node._get_node(key)
-            found.append(f"{place}{key}")
-            if isinstance(child, DictConfig) and not (child._is_none() or child._is_interpolation()):
-                found += below(child, f"{place}{key}.")
-        return found
 
-    return [key for key in below(compose_config("train", TINY), "") if key.split(".")[0] not in LEFT_OUT]
+def keys_of(node: DictConfig, place: str = "") -> list[str]:
+    """Every setting of a config, groups and parts of groups too."""
+    found = []
+    for key in node:
+        child = node._get_node(key)
+        found.append(f"{place}{key}")
+        if isinstance(child, DictConfig) and not (child._is_none() or child._is_interpolation()):
+            found += keys_of(child, f"{place}{key}.")
+    return found
 
 
 @functools.cache

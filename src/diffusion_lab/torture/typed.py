@@ -25,6 +25,8 @@ LIBRARIES = (
     "matplotlib.pyplot",
     "rich.progress",
     "scipy.stats",
+    "hydra",
+    "pandas",
 )
 
 forks = multiprocessing.get_context("forkserver")
