@@ -16,16 +16,18 @@ from omegaconf.errors import OmegaConfBaseException
 from diffusion_lab.commands.console import exit_on_user_error
 from diffusion_lab.conf_path import CONF
 from diffusion_lab.errors import UserError
-from diffusion_lab.experiments.runs import run_name
+from diffusion_lab.experiments.runs import folder_name, run_name
 
 
 def prepare_hydra() -> None:
-    """Make `${run_name:...}` and `${where_labels:COUNT,THEN,ELSE}` known to configs; spare Hydra copies of its store.
+    """Make `${run_name:...}`, `${folder_name:PATH,ELSE}` and `${where_labels:COUNT,THEN,ELSE}` known to configs; spare Hydra
+    copies of its store.
 
     Hydra deep-copies the store of its own configs for each group that --help lists and for each job of a multirun, and
     changes none of the copies: that was 0.5 s of --help's 1.2.
     """
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
+    OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
     OmegaConf.register_new_resolver("where_labels", lambda count, then, other: then if count else other, replace=True)
     ConfigStore.__deepcopy__ = lambda store, memo: store
 

@@ -5,6 +5,7 @@ import hashlib
 import io
 import json
 import math
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from diffusion_lab.files import remove_scratch, write_json, write_text
 
 # What may change without changing the experiment: names, places, how it is watched and how it is computed.
 NOT_PART_OF_THE_EXPERIMENT = (
-    *("name", "logger", "grid", "objective", "compile", "data.cache_dir", "checkpoint", "trusted", "trial"),
+    *("name", "logger", "grid", "objective", "compile", "data.cache_dir", "data.name", "checkpoint", "trusted", "trial"),
     "model.conditions.names",  # found in the data
 )
 SUM = "# what follows, by its SHA-256: "  # the first line of config.yaml
@@ -255,8 +256,23 @@ def ends_epoch(row: dict) -> bool:
     return "train_seconds" in row
 
 
-def run_name(override_dirname: str) -> str:
-    """A run's folder name from its overrides, "default" without any; safe as one folder name, and on a command line."""
+def folder_name(root: str | None, otherwise: str = "") -> str:
+    """What a folder of images is called: the last part of its path."""
+    name = Path(root).expanduser().resolve().name if root else ""
+    return name.encode("utf-8", "backslashreplace").decode() or otherwise
+
+
+def run_name(override_dirname: str, root: str | None = None) -> str:
+    """A run's folder name from its overrides, "default" without any; safe as one folder name, and on a command line.
+
+    Args:
+        root: where its images are. Where that is among the overrides, its last part stands for it, and four hex digits that
+            tell it from others of that name.
+    """
+    if root:
+        place = str(Path(root).expanduser().resolve())
+        short = f"{folder_name(root)}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:4]}"
+        override_dirname = re.sub(rf"data\.root-(['\"]?){re.escape(str(root))}\1", lambda _: short, override_dirname)
     name = re.sub(r"[^\w.+@-]+", "_", override_dirname) or "default"
     if len(name) > 200:
         name = f"{name[:180]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"

@@ -1,5 +1,6 @@
 """From run folders to one table: what each run was, what it gave, and in what the runs differ."""
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,8 @@ from diffusion_lab.figures import DRAWN, FIGURES, Figure, declared
 
 BESIDE = ("train_seconds", "parameters", "epochs", "steps")  # shown with the figures, not ranked by
 MADE_OF_OTHERS = ("model", "task", "criterion")  # parts of a config that repeat its choices
-IGNORED = (*MADE_OF_OTHERS, "seed", "checkpoint_sha256", "data.root", "data.source.root", "choices")  # are no factors
+# What is no factor: where images are, and what names them by content, are told by the name of the data.
+IGNORED = (*MADE_OF_OTHERS, "seed", "checkpoint_sha256", "data.root", "data.source.root", "contents.data", "choices")
 
 
 @dataclass(frozen=True)
@@ -71,11 +73,14 @@ def collect(runs: Iterable[Run]) -> Collection:
     known = [*(key for key in FIGURES if key in found), *(key for key in found if key not in FIGURES)]
     figures = {key: found[key] for key in known}
     kept = _without_repeats(current, measured_on(figures.values()))
-    flat = {run: _flat(run.config()) for run in kept}
-    words = {run: run.results().get("choices") or run.config().get("choices") or {} for run in kept}
+    configs = {run: run.config() for run in kept}
+    flat = {run: _flat(config) for run, config in configs.items()}
+    words = _named({run: run.results().get("choices") or configs[run].get("choices") or {} for run in kept}, configs)
     settings = pd.DataFrame([{**words[run], **_without_words(flat[run], words[run])} for run in kept], dtype=object)
     factors, together = _factors(settings)
-    table = pd.DataFrame([_row(run, flat[run], figures) for run in kept], index=[str(run.folder) for run in kept])
+    table = pd.DataFrame(
+        [_row(run, flat[run], words[run].get("data"), figures) for run in kept], index=[str(run.folder) for run in kept]
+    )
     for factor in factors:
         table[_name(factor)] = [_value(factor, value) for value in settings[factor]]
     return Collection(
@@ -100,7 +105,27 @@ def _without_repeats(runs: list[Run], measured_on: list[str]) -> list[Run]:
     return list(first.values())
 
 
-def _row(run: Run, config: dict, figures: dict[str, Figure]) -> dict:
+def _named(words: dict[Run, dict], configs: dict[Run, dict]) -> dict[Run, dict]:
+    """The words of each run's choices, with the name of a folder of images for the word `folder`; folders of one name with
+    other images get a hash behind it."""
+    names, contents = {}, {}
+    for run, config in configs.items():
+        data = _mapping(config, "data")
+        if data.get("name") not in (None, words[run].get("data")):
+            names[run] = str(data["name"])
+            contents[run] = str(_mapping(config, "contents").get("data", data.get("root")))
+    for run, name in list(names.items()):
+        if len({contents[other] for other in names if _mapping(configs[other], "data")["name"] == name}) > 1:
+            names[run] = f"{name}-{hashlib.sha256(contents[run].encode()).hexdigest()[:4]}"
+    return {run: said | ({"data": names[run]} if run in names else {}) for run, said in words.items()}
+
+
+def _mapping(config: dict, key: str) -> dict:
+    value = config.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _row(run: Run, config: dict, data: str | None, figures: dict[str, Figure]) -> dict:
     results = run.results()
     unknown = {run.config_file, run.results_file} & run.damage().keys()
     row = {
@@ -108,7 +133,7 @@ def _row(run: Run, config: dict, figures: dict[str, Figure]) -> dict:
         "status": "damaged" if unknown else results.get("status", "unfinished"),
         "error": results.get("error", ""),
         "seed": results.get("seed", config.get("seed")),
-        "data": (results.get("choices") or {}).get("data", config.get("choices.data")),
+        "data": data,
         "image_size": config.get("data.image_size"),
         "progress": "" if results else f"{run.epochs_done()} of {config.get('epochs')} epochs",
     }
