@@ -121,7 +121,7 @@ def keys() -> list[str]:
 def answer(monkeypatch, folder: Path, typed: str, compose: Callable) -> str | None:
     """What train.py says against `typed`, None where it would train. All is built that it would train with."""
 
-    def built(task, model, images, setting) -> dict:
+    def built(task, model, images, setting, shorter) -> dict:
         from diffusion_lab.tasks.fitting import training_of
 
         training_of(task, model, setting).optimizer(model.parameters())

@@ -258,6 +258,46 @@ def test_another_budget_is_another_run(run_of, finished_copy):
     assert len(list(run.folder.parent.glob("run~*"))) == 1
 
 
+def test_a_finished_run_trained_longer_is_the_one_trained_so_long_at_once(run_of, caplog):
+    caplog.set_level("INFO", "diffusion_lab")
+    options = (*UNSCORED, "logger=csv", "learning_rate=constant", "data.flip=true")
+    run_of(*options, "epochs=1", folder="epochs-1")
+    whole = run_of(*options, "epochs=3", folder="epochs-3")
+    assert "begins at step 0; to go on from the same run after 1 epoch, 5 steps, add resume_from=" in caplog.text
+    longer = run_of(*options, "epochs=3", f"resume_from={whole.folder.with_name('epochs-1')}", folder="longer")
+    first, second = (load_checkpoint(run.last_checkpoint) for run in (whole, longer))
+    assert all(torch.equal(first.weights[key], second.weights[key]) for key in first.weights)
+    for key in ("noise_loss", "image_loss", "epochs", "steps"):
+        assert longer.results()[key] == whole.results()[key]
+    assert [row["val/image_loss"] for row in longer.curves() if "val/image_loss" in row] == [
+        row["val/image_loss"] for row in whole.curves() if "val/image_loss" in row
+    ]
+
+
+def test_a_schedule_of_the_learning_rate_is_that_of_the_whole(run_of, finished, caplog):
+    caplog.set_level("INFO", "diffusion_lab")
+    longer = run_of(*UNSCORED, "logger=csv", "epochs=4", f"resume_from={finished.last_checkpoint}", folder="longer")
+    rates = [row["lr-AdamW"] for row in longer.curves() if "lr-AdamW" in row]
+    total, step = 20, 10  # of warmup_cosine, which rose in the first
+    expected = 2e-3 * (1 + np.cos(np.pi * (step - 1) / (total - 1))) / 2
+    assert f"learning rate: {expected:.3g} from here, where its schedule over all 20 steps is at step 10" in caplog.text
+    assert rates[-1] < expected < 2e-3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["epochs=2"], "has 2 epochs behind it: take more than epochs=2"),
+        (["epochs=4", "network.widths=[16,24]"], "is of another training: model.network.widths"),
+    ],
+)
+def test_what_cannot_be_gone_on_with_leaves_nothing(run_of, finished, tmp_path, capsys, overrides, message):
+    with pytest.raises(SystemExit):
+        run_of(*UNSCORED, *overrides, f"resume_from={finished.folder}", folder="longer")
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "longer").exists()
+
+
 def test_figures_while_training_are_logged(finished):
     rows = list(csv.DictReader(finished.metrics_file.open()))
     assert len([row for row in rows if row["val/kid"]]) == 2

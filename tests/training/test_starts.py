@@ -30,6 +30,10 @@ def test_a_network_takes_over_weights_and_keeps_its_own_space(tmp_path):
     [
         (["network.widths=[16,32]"], r"stem|down\.1\.0\S+ is \(.*\) there, \(.*\) here"),
         (["network.widths=[16,16]", "network.num_classes=0"], r"classes\.weight is not in this one"),
+        (
+            ["network.widths=[16,16]", "network.num_classes=3"],
+            r"classes\.weight is \(1[01], \d+\) there, \([34], \d+\) here",
+        ),
         (["network=dit"], r" and \d+ more\. Take the network"),
     ],
 )

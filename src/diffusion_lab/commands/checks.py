@@ -6,11 +6,19 @@ from pathlib import Path
 
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from diffusion_lab.commands.additions import check_additions
 from diffusion_lab.commands.ranges import check_ranges
 from diffusion_lab.errors import UserError
 from diffusion_lab.figures import FIGURES
 
-PATHS = (("data", "root"), ("guidance", "checkpoint"), ("metrics", "classifier"), ("init_from",), ("teacher", "checkpoint"))
+PATHS = (
+    ("data", "root"),
+    ("guidance", "checkpoint"),
+    ("metrics", "classifier"),
+    ("init_from",),
+    ("resume_from",),
+    ("teacher", "checkpoint"),
+)
 MEASURED_WITH = {  # an objective: the setting without which it is not measured
     "bits_per_dimension": "metrics.vlb_calls",
     "label_accuracy": "metrics.classifier",
@@ -20,6 +28,7 @@ MEASURED_WITH = {  # an objective: the setting without which it is not measured
 
 def check(cfg: DictConfig) -> None:
     """Raise UserError for a number out of range, an unknown word, or a data.root that does not exist."""
+    check_additions(cfg)
     check_ranges(cfg)
     if "teacher" in cfg and OmegaConf.is_missing(cfg.teacher, "checkpoint"):
         raise UserError("teacher.checkpoint=FILE is missing; a run's are in outputs/<name>/<run>/checkpoints/")

@@ -136,7 +136,16 @@ SWITCHES = (
     *("criterion.per_gap", "init_from_strict", "model.offload", "model.attention_slicing"),
 )
 WORDS = (
-    *("name", "objective", "monitor", "metrics.protocol", "metrics.classifier", "init_from", "guidance.checkpoint"),
+    *(
+        "name",
+        "objective",
+        "monitor",
+        "metrics.protocol",
+        "metrics.classifier",
+        "init_from",
+        "resume_from",
+        "guidance.checkpoint",
+    ),
     *("data.name", "data.root", "data.cache_dir", "teacher.checkpoint", "checkpoint", "logger.project", "logger.entity"),
 )
 LISTS = ("only", "trusted", "network.widths", "network.attention", "network.multipliers", "network.taps")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,9 @@ from diffusion_lab.commands.console import command, print_figures, short
 from diffusion_lab.commands.data import decode_source, open_source
 from diffusion_lab.commands.job import alone, attempt, to_minimise
 from diffusion_lab.commands.stages import is_stage, with_teacher
-from diffusion_lab.experiments.runs import Run, content_of, sha256_of
+from diffusion_lab.errors import UserError
+from diffusion_lab.experiments.continuing import checkpoint_of, run_of, shorter_one
+from diffusion_lab.experiments.runs import Run, config_hash, content_of, sha256_of
 from diffusion_lab.parts import build
 
 if TYPE_CHECKING:
@@ -22,6 +25,8 @@ if TYPE_CHECKING:
     from diffusion_lab.data.images import Images
     from diffusion_lab.data.sources import Source
     from diffusion_lab.denoiser import NoisyModel
+
+log = logging.getLogger(__name__)
 
 
 def train(cfg: DictConfig, folder: str, is_multirun: bool) -> float:
@@ -40,7 +45,21 @@ def run_once(cfg: DictConfig, run: Run) -> dict:
     """The results of `cfg` in `run`'s folder: those that are there, or else made now."""
     config = training_config(cfg, run)
     with alone(run, config) as work:
+        if work.results is None:
+            offer(run, config)
         return work.results or work.finish(fit(config, run))
+
+
+def offer(run: Run, config: dict) -> None:
+    """Say that a finished run could be gone on from, where this one is the same with a larger budget."""
+    other = shorter_one(run, config)
+    if other is None:
+        return
+    results, folder = other.results(), other.folder
+    if folder == run.folder:  # which is set aside now
+        folder = folder.with_name(f"{folder.name}~{config_hash(other.config())}")
+    done = f"{results['epochs']} epoch{'s' * (results['epochs'] > 1)}, {results['steps']} steps"
+    log.info("begins at step 0; to go on from the same run after %s, add resume_from=%s", done, short(folder))
 
 
 def training_config(cfg: DictConfig, run: Run) -> dict:
@@ -55,6 +74,11 @@ def training_config(cfg: DictConfig, run: Run) -> dict:
         cfg.data.num_classes = classes
     config = plain(cfg)
     check_labels(config)
+    if config["resume_from"]:
+        file = checkpoint_of(config["resume_from"])
+        if run_of(file).folder.resolve() == run.folder.resolve():
+            raise UserError(f"resume_from={run.folder} is the folder that this run is to have: give it another")
+        cfg.resume_from = config["resume_from"] = str(file)
     # By content: another file of the same name, or other images in the same folder, make another run.
     contents = {"data": open_source(config["data"]).fingerprint[:16]}
     if is_stage(config):
@@ -63,6 +87,7 @@ def training_config(cfg: DictConfig, run: Run) -> dict:
         with_teacher(cfg, run, contents)
         config = plain(cfg)
     files = {"init_from": config["init_from"], "teacher": config["teacher"].get("checkpoint")}
+    files["resume_from"] = config["resume_from"]
     contents |= {key: content_of(Path(file)) for key, file in files.items() if file}
     return {**config, "contents": contents}
 
@@ -87,8 +112,9 @@ def fit(config: dict, run: Run) -> dict:
     setting = Setting(config, run, decoded, computer)
     prepare(model, config, images)
     task.check(model, setting)
+    shorter = fitting.shorter_training(config)
     run.begin(setting.config)
-    return fitting.fit(task, model, images, setting)
+    return fitting.fit(task, model, images, setting, shorter)
 
 
 def with_names(config: dict, source: Source | Decoded) -> dict:

@@ -22,7 +22,10 @@ from diffusion_lab.files import remove_scratch, write_json, write_text
 NOT_PART_OF_THE_EXPERIMENT = (
     *("name", "logger", "grid", "objective", "compile", "data.cache_dir", "data.name", "checkpoint", "trusted", "trial"),
     "model.conditions.names",  # found in the data
+    "resume_from",  # a place: its content counts
 )
+# Settings that came later, at which they change nothing: the runs of before keep their hash.
+LATER = {"steps": None, "minutes": None, "accumulate": 1, "trainer.accumulate_grad_batches": 1}
 SUM = "# what follows, by its SHA-256: "  # the first line of config.yaml
 
 MOST_NODES = 100_000  # of a config
@@ -217,14 +220,29 @@ class Run:
 
 def config_hash(config: dict) -> str:
     """Twelve hex digits that differ whenever two configs are different experiments."""
-    config = json.loads(json.dumps(config))
+    config = without_later_defaults(config)
     for key in NOT_PART_OF_THE_EXPERIMENT:
-        *parents, leaf = key.split(".")
-        node = config
-        for parent in parents:
-            node = node.get(parent) or {}
+        node, leaf = _place(config, key)
         node.pop(leaf, None)
     return hashlib.sha256(json.dumps(one_number(config), sort_keys=True).encode()).hexdigest()[:12]
+
+
+def without_later_defaults(config: dict) -> dict:
+    """A copy of a config, less what LATER says."""
+    config = json.loads(json.dumps(config))
+    for key, default in LATER.items():
+        node, leaf = _place(config, key)
+        if node.get(leaf, default) == default:
+            node.pop(leaf, None)
+    return config
+
+
+def _place(config: dict, key: str) -> tuple[dict, str]:
+    """The mapping in which the last name of a dotted key stands, an empty one where it does not; and that name."""
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        config = config.get(parent) or {}
+    return config, leaf
 
 
 def one_number(value):

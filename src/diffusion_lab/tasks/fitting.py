@@ -19,6 +19,7 @@ from diffusion_lab.data.images import Images
 from diffusion_lab.denoiser import NoisyModel
 from diffusion_lab.errors import StoppedEarly, UserError
 from diffusion_lab.experiments import tracking
+from diffusion_lab.experiments.continuing import check_same_training, run_of
 from diffusion_lab.experiments.runs import Run, config_hash
 from diffusion_lab.experiments.shared_search import RunningTrial
 from diffusion_lab.files import replacing
@@ -32,12 +33,16 @@ from diffusion_lab.training.saving import Kept, SafeCheckpoints
 log = logging.getLogger(__name__)
 
 
-def fit(task: Task, model: NoisyModel, images: Images, setting: Setting) -> dict:
-    """Train `model`, from the last checkpoint where there is one, and score what was saved; returns the run's results."""
+def fit(task: Task, model: NoisyModel, images: Images, setting: Setting, shorter: Checkpoint | None = None) -> dict:
+    """Train `model`, from the last checkpoint where there is one, and score what was saved; returns the run's results.
+
+    Args:
+        shorter: of another run, from `shorter_training`, that this one goes on from.
+    """
     quiet_lightning()
     keep_freed_memory()
     config, run = setting.config, setting.run
-    start = resumed_from(run, config)
+    start = resumed_from(run, config) or with_curves(shorter, run)
     done = start.state["global_step"] if start else None
     loggers = [
         tracking.metrics_csv(run, done),
@@ -84,6 +89,34 @@ def resumed_from(run: Run, config: dict) -> Checkpoint | None:
     if run.resumable:
         log.warning("no checkpoint of %s can be read: training begins anew", run.folder.name)
     return None
+
+
+def shorter_training(config: dict) -> Checkpoint | None:
+    """The checkpoint of another run that `resume_from` names; None where it names none.
+
+    Raises:
+        UserError: it is of another training, or of one that has gone further than this one is to go.
+    """
+    if not config["resume_from"]:
+        return None
+    checkpoint = load_checkpoint(config["resume_from"], config["trusted"])
+    check_same_training(checkpoint.config, config, checkpoint.path)
+    for key, done in (("epochs", checkpoint.state["epoch"] + 1), ("steps", checkpoint.state["global_step"])):
+        if config.get(key) and config[key] <= done:
+            raise UserError(f"resume_from={checkpoint.path} has {done} {key} behind it: take more than {key}={config[key]}")
+    return checkpoint
+
+
+def with_curves(shorter: Checkpoint | None, run: Run) -> Checkpoint | None:
+    """The same checkpoint, when the curves of its run are in `run`'s folder."""
+    if shorter is None:
+        return None
+    rows = run_of(shorter.path).sound_curves()
+    if rows:
+        run.write_curves(rows, sorted({"step"}.union(*rows)))
+    done = f"epoch {shorter.state['epoch'] + 1}, step {shorter.state['global_step']}"
+    log.info("going on after %s, of %s", done, shorter.path)
+    return shorter
 
 
 def _train(
@@ -190,6 +223,7 @@ def quiet_lightning() -> None:
         ".*does not have many workers.*",
         ".*Checkpoint directory .* exists.*",
         ".*smaller than the logging.*",
+        ".*The dirpath has changed.*",  # from that of the shorter training
     ):
         warnings.filterwarnings("ignore", message)
     warnings.filterwarnings("ignore", ".*Experiment logs directory.*")

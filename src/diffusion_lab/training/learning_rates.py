@@ -22,3 +22,13 @@ def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup: float = 0.05) 
         return (1 + math.cos(math.pi * min(1.0, (step - rising) / max(1, total_steps - rising)))) / 2
 
     return LambdaLR(optimizer, factor)
+
+
+def put_at(scheduler: LambdaLR, step: int) -> bool:
+    """Set the rates to what the schedule has at `step`, and let it go on from there; returns whether that changed any."""
+    rates = [base * factor(step) for base, factor in zip(scheduler.base_lrs, scheduler.lr_lambdas, strict=True)]
+    before = [group["lr"] for group in scheduler.optimizer.param_groups]
+    for group, rate in zip(scheduler.optimizer.param_groups, rates, strict=True):
+        group["lr"] = rate
+    scheduler.last_epoch, scheduler._last_lr = step, rates
+    return rates != before

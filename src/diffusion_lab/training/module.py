@@ -1,15 +1,20 @@
 """The LightningModule that all trainings share: it seeds, compiles, optimises, and puts the config into checkpoints."""
 
+import logging
 from collections.abc import Callable
 
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor
+from torch.optim.lr_scheduler import LambdaLR
 
 from diffusion_lab.data.images import Batch
 from diffusion_lab.denoiser import NoisyModel
 from diffusion_lab.hardware import compile_mode
 from diffusion_lab.process.seeds import mixed
+from diffusion_lab.training.learning_rates import put_at
+
+log = logging.getLogger(__name__)
 
 
 class Training(LightningModule):
@@ -74,6 +79,18 @@ class Training(LightningModule):
         self.total_steps = self.trainer.estimated_stepping_batches
         scheduler = self.learning_rate(optimizer, total_steps=self.total_steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_train_start(self) -> None:
+        """A training that goes on from a shorter one had another rate there: the schedule is that of the whole."""
+        scheduler = self.lr_schedulers()
+        if self.global_step and isinstance(scheduler, LambdaLR) and put_at(scheduler, scheduler.last_epoch):
+            rate, step = scheduler.get_last_lr()[0], self.global_step
+            log.info(
+                "learning rate: %.3g from here, where its schedule over all %d steps is at step %d",
+                rate,
+                self.total_steps,
+                step,
+            )
 
     def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
         # Lightning's own refuses fused optimizers under bf16, for the sake of a gradient scaler that bf16 does not have.
