@@ -156,8 +156,10 @@ def refuse_strangers(config: dict, path: str | Path, trusted: Sequence[str] = ()
     if model.get("_target_") == ADAPTERS and not Path(str(model.get("path"))).is_dir():
         raise UserError(f"checkpoint={path} holds adapters of {model.get('path')}, which is no folder here: take model.lora")
     space = model.get("space") or {}
-    if not isinstance(space.get("size", 1), int) or space.get("size", 1) > MOST_PIXELS:
-        raise UserError(f"checkpoint={path} is of images of {space['size']} px, more than {MOST_PIXELS}")
+    size = space.get("size", 1)
+    pair = size if isinstance(size, list) and len(size) == 2 else [size]
+    if not all(isinstance(side, int) and side <= MOST_PIXELS for side in pair):
+        raise UserError(f"checkpoint={path} is of images of {size} px, more than {MOST_PIXELS}")
 
 
 def _leaves(node, place: str = "") -> Iterator[tuple[str, object]]:

@@ -7,6 +7,7 @@ import pytest
 from hydra.core.hydra_config import HydraConfig
 from PIL import Image
 
+from diffusion_lab.commands.edit import edit_images
 from diffusion_lab.commands.sample import sample_checkpoint
 from diffusion_lab.commands.train import train
 from diffusion_lab.experiments.runs import Run
@@ -59,6 +60,50 @@ def test_a_class_is_drawn_by_its_name(ponds, tmp_path):
     sample_checkpoint(composed("sample", f"checkpoint={ponds[0].last_checkpoint}", "count=2", "label=Toad"), str(tmp_path))
     assert len(list(tmp_path.glob("0*.png"))) == 2
     assert ponds[0].config()["data"]["name"] == "pond"
+
+
+WIDE = ("data.image_size=[8,12]", "data.channels=4", "network.patch=1")
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory) -> Run:
+    """A tiny run on images that are neither square nor opaque, scored by features too."""
+    root = tmp_path_factory.mktemp("wide")
+    scored = ("metrics/figures=[errors,kid]", "objective=kid", "metrics.samples=8", "grid.count=6", "grid.every_n_epochs=1")
+    own = [word for word in OWN if word not in UNSCORED and "image_size" not in word and "channels" not in word]
+    images = painted(root / "pond", 0, "RGBA", (30, 20))
+    train(composed("train", *own, *WIDE, *scored, f"data.root={images}"), str(root / "run"), is_multirun=False)
+    return Run(root / "run")
+
+
+def test_images_neither_square_nor_opaque_are_trained_on_scored_and_drawn(wide, tmp_path):
+    assert np.isfinite(wide.results()["kid"])
+    for picture in ("epoch_0001", "final", "forward", "reverse", "denoised_0001"):
+        with Image.open(wide.samples / f"{picture}.png") as image:
+            assert (image.width, image.height) > (100, 80)
+    sample_checkpoint(
+        composed("sample", f"checkpoint={wide.last_checkpoint}", "label=all", "count=4", "gif=true"), str(tmp_path)
+    )
+    with Image.open(tmp_path / "00000.png") as image:
+        assert (image.size, image.mode) == ((12, 8), "RGBA")
+    assert "8 x 12 px" in str([section.sentences for section in report([wide], "kid", "x").sections])
+
+
+@pytest.mark.parametrize("edit", ["sdedit", "inpaint", "superres", "anagram", "hybrid", "denoise_blur"])
+def test_images_neither_square_nor_opaque_are_edited(wide, tmp_path, edit):
+    Image.new("RGBA", (50, 20), (9, 99, 200, 128)).save(tmp_path / "image.png")
+    images = ("edit.labels=[frog,toad]",) if edit in ("anagram", "hybrid") else (f"image={tmp_path}/image.png",)
+    settings = (f"checkpoint={wide.last_checkpoint}", "sampler.steps=4", "count=1", *images)
+    edit_images(composed("edit", f"edit={edit}", *settings), str(tmp_path / "edited"))
+    with Image.open(next((tmp_path / "edited").glob("0*.png"))) as image:
+        assert (image.size, image.mode) == ((12, 8), "RGBA")
+
+
+@pytest.mark.parametrize("size", ["[8]", "[8,0]", "[8,12,3]", "x", "null", "5000"])
+def test_a_size_that_is_none_is_one_line(size, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        train(composed("train", f"data.image_size={size}"), str(tmp_path / "run"), is_multirun=False)
+    assert "must be a whole number of pixels, at most 4096, or two of them, [height,width]" in capsys.readouterr().err
 
 
 def test_jobs_on_several_folders_have_folders_of_their_own(tmp_path):

@@ -45,6 +45,22 @@ def test_centre_crop_and_antialiased_resize_agree_with_torchvision(photos, tmp_p
         assert difference.abs().max() < 2  # Pillow rounds between its two passes and at the end
 
 
+@pytest.mark.parametrize("antialias", [True, False])
+def test_images_that_are_not_square_are_cropped_to_their_shape(photos, tmp_path, antialias):
+    result = decode(folder(str(photos)), "photos", [12, 24], 3, str(tmp_path / "cache"), antialias=antialias)
+    assert result.images.shape[1:] == (12, 24, 3)
+    assert result.key.startswith("photos-12x24px-")
+    mode = transforms.InterpolationMode.BICUBIC if antialias else transforms.InterpolationMode.BILINEAR
+    for i, path in enumerate(sorted(photos.iterdir())):
+        image = Image.open(path)
+        width, height = image.size
+        crop = [min(height, width // 2), min(width, 2 * height)]
+        tensor = transforms.pil_to_tensor(transforms.center_crop(image, crop)).float()
+        expected = transforms.resize(tensor, [12, 24], mode, antialias=antialias).clamp(0, 255).permute(1, 2, 0)
+        if width % 2 == height % 2 == 0 and not (width - crop[1]) % 4 and not (height - crop[0]) % 4:
+            assert np.abs(result.images[i].astype(int) - expected.numpy()).max() < 2
+
+
 def test_without_antialias_is_torchvisions_plain_bilinear(photos, tmp_path):
     result = decoded(photos, tmp_path, antialias=False)
     image = Image.open(photos / "1.png")

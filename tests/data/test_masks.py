@@ -25,6 +25,19 @@ def test_white_is_new_in_a_file_of_any_size_and_mode(tmp_path, mode):
     assert new.dtype == np.bool_
 
 
+def test_a_mask_has_the_images_shape(tmp_path):
+    assert mask((8, 12))[2:6, 3:9].all() and mask((8, 12)).sum() == 4 * 6
+    assert mask((8, 12), box=[9, 0, 12, 2])[:2, 9:].all()
+    picture = Image.new("L", (36, 24), 0)
+    picture.paste(255, (0, 0, 36, 12))
+    picture.save(tmp_path / "mask.png")
+    assert mask((8, 12), file=str(tmp_path / "mask.png"))[:4].all()
+    with pytest.raises(UserError, match="it must be 8 wide for each 12 high"):
+        mask((12, 8), file=str(tmp_path / "mask.png"))
+    with pytest.raises(UserError, match="within 12 x 8"):
+        mask((8, 12), box=[0, 0, 12, 9])
+
+
 def test_each_mistake_is_one_line(tmp_path):
     Image.new("L", (64, 32), 255).save(tmp_path / "wide.png")
     Image.new("L", (8, 8), 255).save(tmp_path / "white.png")

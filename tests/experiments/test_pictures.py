@@ -1,8 +1,9 @@
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
-from diffusion_lab.experiments.pictures import save_strips
+from diffusion_lab.experiments.pictures import save_class_grid, save_grid, save_strips
 
 
 def test_each_image_of_a_strip_stands_in_its_row_and_column(tmp_path):
@@ -27,3 +28,39 @@ def test_each_image_of_a_strip_stands_in_its_row_and_column(tmp_path):
 
 def test_a_name_with_dollars_is_no_formula(tmp_path):
     assert save_strips({"price $1_{$": torch.zeros(1, 1, 8, 8)}, ["$\\frac{$"], tmp_path / "strip.png").is_file()
+
+
+def test_transparency_lies_over_white_as_pillow_has_it(tmp_path):
+    values = np.random.default_rng(0).integers(0, 256, (64, 64, 4), dtype=np.uint8)
+    images = torch.from_numpy(values).permute(2, 0, 1)[None] / 255
+    with Image.open(save_grid(images, tmp_path / "grid.png")) as picture:
+        seen = np.asarray(picture, dtype=int)
+    over = Image.alpha_composite(Image.new("RGBA", (64, 64), "white"), Image.fromarray(values))
+    assert np.abs(seen - np.asarray(over.convert("RGB"), dtype=int)).max() <= 1
+
+
+def test_images_that_are_not_square_keep_their_shape(tmp_path):
+    with Image.open(save_grid(torch.rand(6, 1, 32, 96), tmp_path / "grid.png", columns=2)) as picture:
+        assert picture.size == (2 * (192 + 2) + 2, 3 * (64 + 2) + 2)
+    red = torch.zeros(1, 3, 32, 96)
+    red[:, 0] = 1
+    with Image.open(save_strips({"wide": red}, ["a"], tmp_path / "strip.png")) as picture:
+        pixels = np.asarray(picture.convert("RGB"))
+    height, width = (np.ptp(np.flatnonzero((pixels == (255, 0, 0)).all(2).any(axis))) for axis in (1, 0))
+    assert width / height == pytest.approx(3, abs=0.1)
+
+
+def test_rows_and_columns_are_named_outside_of_the_images(tmp_path):
+    images = torch.full((6, 3, 64, 64), 0.5)
+    with Image.open(save_grid(images, tmp_path / "plain.png", columns=3)) as picture:
+        plain = np.asarray(picture)
+    with Image.open(save_grid(images, tmp_path / "rows.png", columns=3, rows=["frog", "a toad " * 20])) as picture:
+        rows = np.asarray(picture)
+    with Image.open(save_class_grid(images, ["frog", "toad"], tmp_path / "titles.png")) as picture:
+        titles = np.asarray(picture)
+    assert (rows[:, -plain.shape[1] :] == plain).all()
+    left = rows[:, : -plain.shape[1]]
+    assert (left[:66] < 128).any() and (left[66:] < 128).any()
+    assert 100 < left.shape[1] < 200  # a long name is cut
+    assert titles.shape[1] == 2 * 66 + 2  # a column a class
+    assert (titles[: -3 * 66 - 2] < 128).any()

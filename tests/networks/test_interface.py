@@ -73,7 +73,7 @@ def built(name: str, **settings) -> torch.nn.Module:
     if name == "diffusers":
         pytest.importorskip("diffusers")
     torch.manual_seed(0)
-    return NETWORKS[name](channels=3, image_size=16, **settings)
+    return NETWORKS[name](**{"channels": 3, "image_size": 16, **settings})
 
 
 def images_and_levels() -> tuple[torch.Tensor, torch.Tensor]:
@@ -87,6 +87,18 @@ def test_starts_as_zero_in_the_shape_of_its_outputs(name, outputs):
     output = built(name, outputs=outputs)(*images_and_levels())
     assert output.shape == (2, 3 * outputs, 16, 16)
     assert output.abs().max() == 0
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_takes_images_that_are_not_square(name):
+    network = waken(built(name, image_size=(16, 24)))
+    noisy, level = torch.randn(2, 3, 16, 24), torch.tensor([0.2, 1.1])
+    output = network(noisy, level)
+    assert output.shape == noisy.shape
+    turned = waken(built(name, image_size=(24, 16)))(noisy.transpose(2, 3).contiguous(), level)
+    assert turned.shape == (2, 3, 24, 16)
+    with pytest.raises(UserError, match=r"image_size=\[16,15\] .* multiple of \d+$"):
+        built(name, image_size=(16, 15))
 
 
 @pytest.mark.parametrize("name", NETWORKS)

@@ -37,6 +37,22 @@ def test_patches_move_as_wholes():
     assert not torch.equal(shuffled, squares[0, 0])
 
 
+WIDE = torch.arange(2 * 3 * 8 * 12.0).view(2, 3, 8, 12)
+
+
+@pytest.mark.parametrize("view", [flip, mirror, partial(rotate, turns=2), patches])
+def test_images_that_are_not_square_are_seen_in_their_shape(view):
+    assert view(WIDE).shape == WIDE.shape
+    assert torch.equal(view(view(WIDE), back=True), WIDE)
+    assert not torch.equal(view(WIDE), WIDE)
+
+
+@pytest.mark.parametrize("view", [rotate, transpose])
+def test_a_view_that_would_change_the_shape_is_refused(view):
+    with pytest.raises(UserError, match="wants square images, and these are 8 x 12 px: take flip"):
+        view(WIDE)
+
+
 def test_patches_that_do_not_divide_the_image_are_refused():
     with pytest.raises(UserError, match="does not divide images of 8 px"):
         patches(IMAGES, across=3)

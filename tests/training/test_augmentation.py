@@ -40,6 +40,18 @@ def test_a_linear_map_takes_what_is_at_p_to_where_it_says():
     assert (waves(PLACES) - expected)[INSIDE].abs().max() > 1
 
 
+def test_images_that_are_not_square_are_turned_in_pixels():
+    """Stretched to a square first, they would be sheared."""
+    places = torch.stack(torch.meshgrid(torch.arange(48) - 23.5, torch.arange(32) - 15.5, indexing="xy"), dim=-1)
+    matrix, offset = rotation(torch.tensor([0.4])), torch.tensor([[2.3, -1.6]])
+    found = warped(waves(places), matrix, offset)
+    expected = waves((places - offset[0]) @ torch.linalg.inv(matrix[0]).T)
+    assert found.shape == (1, 1, 32, 48)
+    assert (found - expected)[..., 8:24, 12:36].abs().max() < 0.02
+    images = torch.randn(8, 1, 4, 6)
+    assert edm(images, probability=0.9)[0].shape == images.shape
+
+
 def test_the_identity_and_whole_pixels_change_no_value():
     images, eye = torch.randn(3, 3, 32, 32), torch.eye(2).expand(3, 2, 2)
     torch.testing.assert_close(warped(images, eye, torch.zeros(3, 2)), images, atol=1e-4, rtol=0)

@@ -16,6 +16,7 @@ from diffusion_lab.data.images import Images, images_of
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.hardware import machine
 from diffusion_lab.parts import build
+from diffusion_lab.sizes import sides, size_text
 from diffusion_lab.tasks.fitting import training_of
 from diffusion_lab.tasks.task import Setting
 from diffusion_lab.training.module import Training
@@ -50,7 +51,7 @@ def training_parts(config: dict, decoded: Decoded, folder: Path) -> tuple[Traini
 def forward_flops(config: dict) -> int:
     """Of one image through the network; a multiplication and an addition are two."""
     data = config["data"]
-    image = torch.zeros(1, data["channels"], data["image_size"], data["image_size"])
+    image = torch.zeros(1, data["channels"], *sides(data["image_size"]))
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         network_of(config).eval()(image, torch.zeros(1), torch.zeros(1, dtype=torch.int64))
     return counter.get_total_flops()
@@ -60,15 +61,15 @@ def title(config: dict) -> str:
     """The experiment in a few words."""
     parameters = sum(parameter.numel() for parameter in network_of(config).parameters()) / 1e6
     size, network = config["data"]["image_size"], config["choices"]["network"]
-    return f"{network} ({parameters:.2f} M) at {size} px, batch {config['batch_size']}"
+    return f"{network} ({parameters:.2f} M) at {size_text(size)} px, batch {config['batch_size']}"
 
 
 def random_images(config: dict, folder: Path, train: int, held_out: int = 1) -> Decoded:
     """Random pixels in the shape of the config's images, mapped from a file in `folder` as decoded images are."""
     size, count = config["data"]["image_size"], train + held_out
-    file = folder / f"images-{count}-{size}.npy"
+    file = folder / f"images-{count}-{size_text(size).replace(' ', '')}.npy"
     generator = np.random.default_rng(0)
-    np.save(file, generator.integers(0, 256, (count, size, size, config["data"]["channels"]), dtype=np.uint8))
+    np.save(file, generator.integers(0, 256, (count, *sides(size), config["data"]["channels"]), dtype=np.uint8))
     labels = np.arange(count) % (config["data"]["num_classes"] or 1)
     images = np.load(file, mmap_mode="c")
     return Decoded(images, labels, np.arange(train), np.arange(train, count), [], file.stem)

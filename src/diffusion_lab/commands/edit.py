@@ -185,7 +185,7 @@ def _held_out(cfg: DictConfig, config: dict) -> Inputs:
 
 
 def _files(cfg: DictConfig, needs: Needs, shape: tuple[int, int, int]) -> Inputs:
-    """The images of `cfg.image`, files or folders: their middle squares, resized to `shape` (C, H, W)."""
+    """The images of `cfg.image`, files or folders: their middles, resized to `shape` (C, H, W)."""
     import numpy as np
     import torch
 
@@ -212,16 +212,16 @@ def _read(file: Path, shape: tuple[int, int, int], factor: int | None):
     from diffusion_lab.data.cache import fitted
     from diffusion_lab.data.sources import read_image
 
-    channels, size, _ = shape
+    channels, height, width = shape
     if not file.is_file():
         raise UserError(f"image={file} is not a file or folder")
     try:
         image = read_image(file, channels)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"image={file} cannot be read as an image ({error})") from error
-    if factor and image.size == (size // factor, size // factor):
-        image = image.resize((size, size), Image.Resampling.NEAREST)
-    return fitted(image, size, channels, antialias=True)
+    if factor and image.size == (width // factor, height // factor):
+        image = image.resize((width, height), Image.Resampling.NEAREST)
+    return fitted(image, (height, width), channels, antialias=True)
 
 
 def _write(run: Run, pixels: dict[str, Tensor], names: list[str]) -> None:

@@ -8,12 +8,12 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from diffusion_lab.errors import UserError
 
 MOST = 1_000_000  # that a whole number may be: more is a slip, and asks for all memory or all time
+LARGEST = 4096  # side of an image, in pixels
 WHOLE = {  # key: (least, most)
     "epochs": (1, MOST),
     "batch_size": (1, MOST),
     "count": (1, MOST),
     "seed": (0, 2**63 - 1),
-    "data.image_size": (1, 4096),
     "data.num_classes": (0, MOST),
     "data.repeat": (1, MOST),
     "data.shift": (0, 4096),
@@ -154,7 +154,8 @@ MAY_BE_NULL = (
     "sampler.threshold.most",
 )
 FOUND = ("data.num_classes", "model.conditions.count")  # of a folder
-NEVER_NULL = {*WHOLE, *REAL, *SWITCHES, "data.cache_dir", "data.name", "data.on_error", "compile"} - {*MAY_BE_NULL, *FOUND}
+NEVER_NULL = {*WHOLE, *REAL, *SWITCHES, "data.cache_dir", "data.name", "data.on_error", "data.image_size", "compile"}
+NEVER_NULL -= {*MAY_BE_NULL, *FOUND}
 PARTS = (  # each has a _target_
     *("task", "model", "network", "space", "schedule", "level", "target", "loss", "weighting", "criterion", "teacher"),
     *("times", "optimizer", "learning_rate", "guidance", "sampler", "trainer", "logger", "data.source", "task.criterion"),
@@ -214,6 +215,7 @@ def _rules() -> Iterator[tuple]:
     for key, (least, most) in WHOLE.items():
         wanted = f"a whole number, at least {least}" + (f" and at most {most}" if most != MOST else "")
         yield key, lambda value, least=least, most=most: type(value) is not int or not least <= value <= most, wanted
+    yield "data.image_size", _is_no_size, f"a whole number of pixels, at most {LARGEST}, or two of them, [height,width]"
     for key, interval in REAL.items():
         yield key, lambda value, interval=interval: not _is_within(value, interval), f"a number in {interval}"
     for key, choices in CHOICES.items():
@@ -226,6 +228,11 @@ def _rules() -> Iterator[tuple]:
         yield key, lambda value: not isinstance(value, str) or not value, "a word"
     for key in LISTS:
         yield key, lambda value: not isinstance(value, ListConfig), "a list, such as [1, 2]"
+
+
+def _is_no_size(value) -> bool:
+    pair = list(value) if isinstance(value, ListConfig) and len(value) == 2 else [value]
+    return not all(type(side) is int and 1 <= side <= LARGEST for side in pair)
 
 
 def _check_any(key: str, value) -> None:

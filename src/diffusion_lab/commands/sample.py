@@ -62,7 +62,8 @@ def _sample(cfg: DictConfig, run: Run) -> tuple[int, Path]:
     count, grid = sum(map(len, drawn.values())), run.folder / "grid.png"
     if len(scales) > 1:
         return count, _save_columns(drawn, drawing.conditions, labels, grid)
-    return count, save_grid(*drawn.values(), grid, per_class)
+    names = drawing.conditions.names if per_class else ()
+    return count, save_grid(*drawn.values(), grid, per_class, rows=names)
 
 
 def _columns(cfg: DictConfig) -> list[float] | None:

@@ -19,6 +19,7 @@ from rich.progress import track
 
 from diffusion_lab.data.sources import Source
 from diffusion_lab.errors import UserError
+from diffusion_lab.sizes import Size, sides, size_text
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +63,7 @@ class Decoded:
 def decode(
     source: Source,
     name: str,
-    image_size: int,
+    image_size: Size,
     channels: int,
     cache_dir: str,
     antialias: bool = True,
@@ -72,7 +73,7 @@ def decode(
     """Return all images of `source`, from the cache if they are there, else decoded in parallel and cached.
 
     Args:
-        image_size: height and width after a centre crop to the short side and a resize, in pixels.
+        image_size: side in pixels of the squares, or (height, width), that the images' middles are cropped and resized to.
         channels: 1 (grey), 3 (colour) or 4 (with transparency).
         antialias: Pillow's bicubic resize with antialiasing; False is bilinear without, as the reference system.
         max_images: use the first N only, in a fixed random order, so that both splits and all classes stay in proportion.
@@ -82,10 +83,11 @@ def decode(
     if max_images is not None:
         # A generator of its own: with a split's seed, the first N of the shuffle would all be held out.
         kept = np.sort(np.random.default_rng((0, 1)).permutation(kept)[:max_images])
-    settings = [LAYOUT, source.fingerprint, image_size, channels, antialias, max_images]
-    key = f"{name}-{image_size}px-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]}"
+    size = image_size if isinstance(image_size, int) else list(sides(image_size))
+    settings = [LAYOUT, source.fingerprint, size, channels, antialias, max_images]
+    key = f"{name}-{size_text(size).replace(' ', '')}px-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]}"
     folder = Path(cache_dir).expanduser() / key
-    images, labels, skipped = _kept(folder) or _fill(folder, source, kept, image_size, channels, antialias, on_error)
+    images, labels, skipped = _kept(folder) or _fill(folder, source, kept, size, channels, antialias, on_error)
     names = [source.name_of(int(i)) for i in skipped]
     if names and on_error != "skip":
         raise UserError(_broken(names))
@@ -141,7 +143,7 @@ def _kept(folder: Path) -> tuple[np.ndarray, np.ndarray, list[int]] | None:
 
 
 def _fill(
-    folder: Path, source: Source, kept: np.ndarray, size: int, channels: int, antialias: bool, on_error: str
+    folder: Path, source: Source, kept: np.ndarray, size: Size, channels: int, antialias: bool, on_error: str
 ) -> tuple[np.ndarray, np.ndarray, list[int]]:
     """Decode into a temporary folder beside `folder`, then rename: another process sees all of it or nothing."""
     _check_place(folder.parent)
@@ -196,21 +198,24 @@ def _broken(names: list[str]) -> str:
     return f"{len(names)} broken image(s): {shown}. Mend or remove them, or take data.on_error=skip"
 
 
-def fitted(image: Image.Image, size: int, channels: int, antialias: bool) -> np.ndarray:
-    """Centre crop to the short side, resize to size x size; (size, size, channels) uint8."""
+def fitted(image: Image.Image, size: Size, channels: int, antialias: bool) -> np.ndarray:
+    """The largest middle part of the wanted shape, resized to it; (height, width, channels) uint8."""
+    height, width = sides(size)
     image = image.convert({1: "L", 3: "RGB", 4: "RGBA"}[channels])
     if antialias:
-        pixels = np.asarray(ImageOps.fit(image, (size, size), Image.Resampling.BICUBIC))
+        pixels = np.asarray(ImageOps.fit(image, (width, height), Image.Resampling.BICUBIC))
     else:
-        short = min(image.size)
-        left, top = (image.width - short) // 2, (image.height - short) // 2
-        pixels = _resize_without_antialias(np.asarray(image.crop((left, top, left + short, top + short))), size)
-    return pixels.reshape(size, size, channels)
+        scale = min(image.width / width, image.height / height)
+        across, down = max(1, round(scale * width)), max(1, round(scale * height))
+        left, top = (image.width - across) // 2, (image.height - down) // 2
+        middle = np.asarray(image.crop((left, top, left + across, top + down)))
+        pixels = _resize_without_antialias(middle, (height, width))
+    return pixels.reshape(height, width, channels)
 
 
-def _resize_without_antialias(pixels: np.ndarray, size: int) -> np.ndarray:
+def _resize_without_antialias(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     import torch
 
     tensor = torch.from_numpy(pixels.astype(np.float32)).reshape(1, *pixels.shape[:2], -1).permute(0, 3, 1, 2)
-    resized = torch.nn.functional.interpolate(tensor, size=(size, size), mode="bilinear", antialias=False)
+    resized = torch.nn.functional.interpolate(tensor, size=size, mode="bilinear", antialias=False)
     return resized[0].permute(1, 2, 0).round().clamp(0, 255).to(torch.uint8).numpy()

@@ -7,22 +7,26 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from diffusion_lab.errors import UserError
+from diffusion_lab.sizes import Size, sides
 
 
-def mask(size: int, file: str | None = None, box: Sequence[int] | None = None) -> np.ndarray:
-    """A bool mask (size, size), true where to make new: where the picture in `file` is nearer to white than to black, or
+def mask(size: Size, file: str | None = None, box: Sequence[int] | None = None) -> np.ndarray:
+    """A bool mask (height, width), true where to make new: where the picture in `file` is nearer to white than to black, or
     within `box`, [left, top, right, bottom] in pixels; the middle, half as wide and high, where neither is given.
 
     Raises:
-        UserError: both are given, the file is no square picture, the box is none within the image, or all or nothing is new.
+        UserError: both are given, the file is no picture of the images' shape, the box is none within the image, or all or
+            nothing is new.
     """
     if file is not None and box is not None:
         raise UserError("edit.mask and edit.box are two ways to say the same: give one of them")
     if file is not None:
         new = _of_file(size, file)
     else:
-        new = np.zeros((size, size), dtype=bool)
-        left, top, right, bottom = _checked(size, box or [size // 4] * 2 + [size - size // 4] * 2)
+        height, width = sides(size)
+        new = np.zeros((height, width), dtype=bool)
+        middle = [width // 4, height // 4, width - width // 4, height - height // 4]
+        left, top, right, bottom = _checked(size, box or middle)
         new[top:bottom, left:right] = True
     if new.all() or not new.any():
         given = f"edit.mask={file}" if file is not None else f"edit.box={list(box)}"
@@ -30,22 +34,25 @@ def mask(size: int, file: str | None = None, box: Sequence[int] | None = None) -
     return new
 
 
-def _of_file(size: int, file: str) -> np.ndarray:
+def _of_file(size: Size, file: str) -> np.ndarray:
+    height, width = sides(size)
     if not Path(file).is_file():
         raise UserError(f"edit.mask={file} is not a file")
     try:
         with Image.open(file) as picture:
-            if picture.width != picture.height:
+            if picture.width * height != picture.height * width:
+                shape = "square" if width == height else f"{width} wide for each {height} high"
                 raise UserError(
-                    f"edit.mask={file} is {picture.width} x {picture.height} px: it must be square, as images are"
+                    f"edit.mask={file} is {picture.width} x {picture.height} px: it must be {shape}, as images are"
                 )
-            return np.asarray(picture.convert("L").resize((size, size), Image.Resampling.BOX)) > 127
+            return np.asarray(picture.convert("L").resize((width, height), Image.Resampling.BOX)) > 127
     except (UnidentifiedImageError, OSError) as error:
         raise UserError(f"edit.mask={file} cannot be read as an image") from error
 
 
-def _checked(size: int, box: Sequence[int]) -> Sequence[int]:
+def _checked(size: Size, box: Sequence[int]) -> Sequence[int]:
+    height, width = sides(size)
     whole = len(box) == 4 and all(isinstance(edge, int) for edge in box)
-    if not (whole and 0 <= box[0] < box[2] <= size and 0 <= box[1] < box[3] <= size):
-        raise UserError(f"edit.box={list(box)} must be [left, top, right, bottom], whole pixels within {size} x {size}")
+    if not (whole and 0 <= box[0] < box[2] <= width and 0 <= box[1] < box[3] <= height):
+        raise UserError(f"edit.box={list(box)} must be [left, top, right, bottom], whole pixels within {width} x {height}")
     return box

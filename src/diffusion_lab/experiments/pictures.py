@@ -1,13 +1,17 @@
 """Pictures of a run: sample grids, the forward process under each schedule, the reverse process step by step."""
 
 import math
+from collections.abc import Sequence
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
+from textwrap import shorten
 
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
-from torchvision.utils import make_grid, save_image
+from torchvision.utils import make_grid
 
 from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.process import schedules
@@ -15,26 +19,79 @@ from diffusion_lab.process.seeds import noise_of_images
 from diffusion_lab.sampling import edits
 from diffusion_lab.sampling.drawing import Drawing
 from diffusion_lab.sampling.samplers import ddim
+from diffusion_lab.spaces.pixels import over_white
 from diffusion_lab.spaces.space import Space
 
+MOST_COLUMNS = 16  # of named classes in a grid
+TEXT = 11  # height of a name in a grid, in pixels
+ROOM = 160  # for the name of a row, in pixels
 READABLE = 64  # small images are enlarged to at least this many pixels
 GAP = 3  # pixels around each image of a strip
 
 
-def save_grid(images: Tensor, file: Path, columns: int | None = None) -> Path:
-    """Write images (N, C, H, W), values from 0 to 1, as one PNG: a square grid, or `columns` wide."""
+def save_grid(
+    images: Tensor, file: Path, columns: int | None = None, rows: Sequence[str] = (), titles: Sequence[str] = ()
+) -> Path:
+    """Write images (N, C, H, W), values from 0 to 1, as one PNG: a square grid, or `columns` wide. Transparency lies over
+    white.
+
+    Args:
+        rows, titles: names of the rows, beside them, and of the columns, above them.
+    """
     file.parent.mkdir(parents=True, exist_ok=True)
-    save_image(_grid(images, columns), file)
+    picture = _picture(_grid(images, columns))
+    across = columns or _columns(len(images))
+    _named(picture, rows, titles, -(-len(images) // across), across).save(file)
     return file
+
+
+def save_class_grid(images: Tensor, names: Sequence[str], file: Path) -> Path:
+    """A grid of images of each class in turn: a named column for each, where there are few."""
+    if not 1 < len(names) <= MOST_COLUMNS or len(images) < len(names):
+        return save_grid(images, file)
+    times = max(1, math.isqrt(len(images)) // len(names))  # so that it is about square
+    return save_grid(images, file, times * len(names), titles=times * list(names))
+
+
+def _named(picture: Image.Image, rows: Sequence[str], titles: Sequence[str], down: int, across: int) -> Image.Image:
+    """A grid of `down` times `across` images with its rows named at its left, its columns above, in what room there is."""
+    if not (rows or titles):
+        return picture
+    tile = (picture.width / across, picture.height / down)
+    rows = [_cut(name, ROOM) for name in rows]
+    left = math.ceil(max((_font().getlength(name) for name in rows), default=-8)) + 8
+    top = TEXT + 8 if titles else 0
+    named = Image.new("RGB", (picture.width + left, picture.height + top), "white")
+    named.paste(picture, (left, top))
+    draw = ImageDraw.Draw(named)
+    for i, name in enumerate(rows):
+        draw.text((left - 4, top + (i + 0.5) * tile[1]), name, "black", _font(), anchor="rm")
+    for i, name in enumerate(titles):
+        draw.text((left + (i + 0.5) * tile[0], top / 2), _cut(name, tile[0] - 4), "black", _font(), anchor="mm")
+    return named
+
+
+def _cut(name: str, room: float) -> str:
+    """As much of a name, in one line, as `room` pixels take."""
+    name, length = " ".join(name.split()), len(name)
+    while length > 1 and _font().getlength(name[:length] + "…" * (length < len(name))) > room:
+        length -= 1
+    return name[:length] + "…" * (length < len(name))
+
+
+@cache
+def _font() -> ImageFont.FreeTypeFont:
+    """Matplotlib's, which has more than Latin letters."""
+    return ImageFont.truetype(str(files("matplotlib").joinpath("mpl-data/fonts/ttf/DejaVuSans.ttf")), TEXT)
 
 
 def save_gif(frames: list[Tensor], file: Path) -> Path:
     """Write frames, each images (N, C, H, W) with values from 0 to 1, as an animated grid of 4 s that rests on the last.
 
     Smaller frames are enlarged to the size of the largest."""
-    size = max(images.shape[-1] for images in frames)
-    frames = [F.interpolate(images, (size, size)) for images in frames]
-    pictures = [Image.fromarray((_grid(images) * 255).round().byte().permute(1, 2, 0).numpy()) for images in frames]
+    size = max(tuple(images.shape[2:]) for images in frames)
+    frames = [F.interpolate(images, size) for images in frames]
+    pictures = [_picture(_grid(images)) for images in frames]
     durations = [max(20, 4000 // len(pictures))] * (len(pictures) - 1) + [2000]  # ms
     pictures[0].save(file, save_all=True, append_images=pictures[1:], duration=durations, loop=0)
     return file
@@ -46,9 +103,19 @@ def unit_scale(noisy: Tensor) -> Tensor:
 
 
 def _grid(images: Tensor, columns: int | None = None) -> Tensor:
-    scale = max(1, math.ceil(READABLE / images.shape[-1]))
-    images = images.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
-    return make_grid(images[:, :3], nrow=columns or math.ceil(math.sqrt(len(images))), pad_value=1.0)
+    scale = max(1, math.ceil(READABLE / min(images.shape[2:])))
+    images = over_white(images).repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+    return make_grid(images, nrow=columns or _columns(len(images)), pad_value=1.0)
+
+
+def _picture(values: Tensor) -> Image.Image:
+    """Pixel values (3, H, W) from 0 to 1 in 8 bits."""
+    return Image.fromarray((values * 255).round().clamp(0, 255).byte().permute(1, 2, 0).cpu().numpy())
+
+
+def _columns(count: int) -> int:
+    """Of a square grid."""
+    return math.ceil(math.sqrt(count))
 
 
 def save_forward_process(denoiser: Denoiser, pixels: Tensor, file: Path, columns: int = 9) -> Path:
@@ -77,7 +144,9 @@ def save_denoised(denoiser: Denoiser, pixels: Tensor, labels: Tensor | None, fil
         columns = edits.denoise_once(edits.prepare(denoiser, ddim, pixels, labels, seed=0), times).columns
     rows = torch.stack([denoiser.space.decode(images).cpu() for images in columns.values()], 1)
     titles = [title.replace(", ", "\n") for title in columns]
-    return save_strips({f"held-out {i}": row for i, row in enumerate(rows)}, titles, file)
+    said = [""] * len(rows) if labels is None else [shorten(denoiser.conditions.name(int(row)), 16) for row in labels]
+    names = [f"held-out {i}" + (f"\n{name}" if int(labels[i]) >= 0 else "") for i, name in enumerate(said)]
+    return save_strips(dict(zip(names, rows, strict=True)), titles, file)
 
 
 def dissolve(space: Space, schedule: nn.Module, image: Tensor, noise: Tensor, times: Tensor) -> Tensor:
@@ -118,23 +187,26 @@ def save_strips(strips: dict[str, Tensor], titles: list[str], file: Path) -> Pat
     from matplotlib.figure import Figure
 
     file.parent.mkdir(parents=True, exist_ok=True)
-    side = max(image.shape[-1] for images in strips.values() for image in images)
-    side *= max(1, math.ceil(READABLE / side))
-    rows = [torch.cat([_framed(image, side) for image in images], 2) for images in strips.values()]
-    figure = Figure(figsize=(1.1 * len(titles) + 1.2, 1.2 * len(strips) + 0.2), dpi=110, layout="constrained")
+    height, width = max((tuple(image.shape[1:]) for images in strips.values() for image in images), key=math.prod)
+    scale = max(1, math.ceil(READABLE / min(height, width)))
+    height, width = scale * height, scale * width
+    rows = [torch.cat([_framed(image, (height, width)) for image in images], 2) for images in strips.values()]
+    short = min(height, width)  # an inch or so
+    size = (1.1 * width / short * len(titles) + 1.2, (0.2 + height / short) * len(strips) + 0.2)
+    figure = Figure(figsize=size, dpi=110, layout="constrained")
     axis = figure.add_subplot()  # one for all: an axis for each image takes longer than to draw the images by the network
     axis.imshow(torch.cat(rows, 1).permute(1, 2, 0).numpy())
     axis.spines[:].set_visible(False)
     axis.tick_params(length=0, labelsize=9, labeltop=True, labelbottom=False)
-    axis.set_xticks(_middles(len(titles), side), titles, parse_math=False)  # a file's name may hold a $
-    axis.set_yticks(_middles(len(strips), side), list(strips), rotation=90, va="center", parse_math=False)
+    axis.set_xticks(_middles(len(titles), width), titles, parse_math=False)  # a file's name may hold a $
+    axis.set_yticks(_middles(len(strips), height), list(strips), rotation=90, va="center", parse_math=False)
     figure.savefig(file)
     return file
 
 
-def _framed(image: Tensor, side: int) -> Tensor:
-    """An image (C, H, W) as (3, side + 2 GAP, side + 2 GAP), white around it."""
-    shown = F.interpolate(image[None, :3].float(), (side, side))[0].clamp(0, 1).expand(3, -1, -1)
+def _framed(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """An image (C, H, W) as (3, height + 2 GAP, width + 2 GAP), white around it, and behind it where it is transparent."""
+    shown = over_white(F.interpolate(image[None].float(), size).clamp(0, 1))[0].expand(3, -1, -1)
     return F.pad(shown, (GAP, GAP, GAP, GAP), value=1.0)
 
 

@@ -12,6 +12,7 @@ from torchvision.utils import make_grid
 from diffusion_lab.experiments.pictures import READABLE, dissolve
 from diffusion_lab.process.schedules import log_snr
 from diffusion_lab.process.seeds import noise_of_images
+from diffusion_lab.spaces.pixels import over_white
 from diffusion_lab.spaces.space import Space
 
 COLOURS = (  # neighbours differ most, for their lines are the closest
@@ -116,7 +117,7 @@ def _draw_strips(figure: SubFigure, schedules: dict[str, nn.Module], space: Spac
 def _draw_strip(axis: Axes, images: Tensor, handle: Line2D) -> None:
     size = images.shape[-1]
     gap = max(1, size // 16)
-    strip = make_grid(images[:, :3], nrow=len(TIMES), padding=gap, pad_value=1.0)
+    strip = make_grid(over_white(images), nrow=len(TIMES), padding=gap, pad_value=1.0)
     axis.imshow(strip.permute(1, 2, 0).numpy(), interpolation="nearest" if size < READABLE else None)
     axis.set_frame_on(False)
     axis.set_xticks([gap + size / 2 + column * (size + gap) for column in range(len(TIMES))], TIMES, fontsize=8)

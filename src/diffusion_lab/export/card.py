@@ -5,6 +5,7 @@ from pathlib import Path
 from diffusion_lab.export.subject import Exported, Subject
 from diffusion_lab.figures import declared
 from diffusion_lab.files import write_text
+from diffusion_lab.sizes import size_text
 
 LICENCES = {  # of the images, by data.name, as their makers state it
     "mnist_5k": 'CC BY-SA 3.0 (LeCun, Cortes and Burges, "The MNIST database of handwritten digits")',
@@ -14,6 +15,7 @@ LICENCES = {  # of the images, by data.name, as their makers state it
     "flowers": "none stated; the photographs are their owners' (Nilsback and Zisserman 2008, Oxford 102 flowers)",
     "pets": "CC BY-SA 4.0; the photographs are their owners' (Parkhi et al. 2012, Oxford-IIIT pets)",
 }
+KINDS = {1: "grey", 3: "colour", 4: "transparent colour"}
 PARTS = ("network", "space", "schedule", "target", "level", "loss", "weighting", "guidance", "sampler")
 
 
@@ -25,11 +27,11 @@ def write_card(subject: Subject, exported: Exported, folder: Path) -> None:
 def card(subject: Subject, exported: Exported) -> str:
     """The card, Markdown."""
     config, denoiser = subject.config, subject.denoiser
-    channels, size, _ = denoiser.shape
+    channels, size = denoiser.shape[0], size_text(denoiser.shape[1:])
     parameters = sum(parameter.numel() for parameter in denoiser.parameters())
     names = ", ".join(denoiser.conditions.names[:20]) + (" ..." if len(denoiser.conditions) > 20 else "")
     about = [
-        f"A diffusion model of {'grey' if channels == 1 else 'colour'} images of {size} px, {parameters:,} parameters, "
+        f"A diffusion model of {KINDS[channels]} images of {size} px, {parameters:,} parameters, "
         f"trained with diffusion-lab on {_data(config)}.",
         f"It can be asked for {len(denoiser.conditions)} classes: {names}." if names else "It knows no classes.",
     ]

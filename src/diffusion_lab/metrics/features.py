@@ -1,7 +1,7 @@
 """Feature extractors: modules from uint8 images (B, C, H, W) to features (B, D), and the real images' features on disk.
 
 Each has `identity` (its name, and what weights it holds where that can vary), `resolution` (pixels fed to the network)
-and `num_features` (D). One-channel images are shown to the network as grey colour images.
+and `num_features` (D). One-channel images are shown to the network as grey colour images, transparent ones over white.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from diffusion_lab.errors import UserError
 from diffusion_lab.files import replacing
+from diffusion_lab.spaces.pixels import over_white
 
 log = logging.getLogger(__name__)
 
@@ -114,8 +115,11 @@ def cached_features(batches: Iterable[Tensor], extractor: nn.Module, key: str, c
 
 
 def _three_channels(pixels: Tensor) -> Tensor:
-    """Grey is repeated; of colour with transparency the colours are kept."""
-    return pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels[:, :3]
+    """Grey is repeated; colour with transparency is laid over white, and rounded where it is of whole numbers."""
+    if pixels.shape[1] == 4:
+        seen = over_white(pixels.float(), white=255)
+        return seen if pixels.is_floating_point() else seen.round().to(pixels.dtype)
+    return pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels
 
 
 def _resized(pixels: Tensor, size: int) -> Tensor:

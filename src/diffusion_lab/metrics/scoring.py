@@ -138,7 +138,8 @@ class Scoring:
         extractor = self.extractor.to(self.machine.device)
         positions = hashlib.sha256(self.decoded.held_out.tobytes()).hexdigest()[:8]
         pixels = (batch.pixels for batch in self.batches())
-        real = cached_features(pixels, extractor, f"{self.decoded.key}-{positions}", self.cache_dir)
+        way = "-over_white" if self.decoded.images.shape[-1] == 4 else ""
+        real = cached_features(pixels, extractor, f"{self.decoded.key}-{positions}{way}", self.cache_dir)
         return real, features_of(self.generated.split(self.batch_size), extractor)
 
     @property

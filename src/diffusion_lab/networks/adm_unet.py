@@ -12,6 +12,7 @@ from diffusion_lab.networks.attention import SelfAttention
 from diffusion_lab.networks.embeddings import ClassEmbedding, condition_of, thousand_steps
 from diffusion_lab.networks.sizes import check_size
 from diffusion_lab.networks.unet import zeroed
+from diffusion_lab.sizes import Size, sides
 
 
 class ResidualBlock(nn.Module):
@@ -113,14 +114,14 @@ class ADMUNet(nn.Module):
 
     Args:
         channels: of the images.
-        image_size: height and width in pixels, divisible by 2 ** (len(multipliers) - 1).
+        image_size: side of the square in pixels, or (height, width), divisible by 2 ** (len(multipliers) - 1).
         num_classes: of the labels; 0 for a network without labels.
         outputs: images put out for each one put in; 2 with a learned variance.
         width: channels that the multipliers are of; the condition has 4 times as many.
         multipliers: channels at each resolution, from fine to coarse, in widths; the resolution halves between them.
         blocks: residual blocks a level on the way down; on the way up there is one more.
-        attention: resolutions with attention, in pixels; those at which no level works are passed over, and the middle
-            of the network has it always.
+        attention: resolutions with attention, in pixels of the shorter side; those at which no level works are passed over,
+            and the middle of the network has it always.
         heads: of attention.
         head_channels: of each head, instead of `heads`; 0 for none.
         scale_shift: whether the condition scales and shifts a block's second normalisation, instead of being added.
@@ -134,7 +135,7 @@ class ADMUNet(nn.Module):
     def __init__(
         self,
         channels: int,
-        image_size: int,
+        image_size: Size,
         num_classes: int = 0,
         outputs: int = 1,
         width: int = 128,
@@ -152,7 +153,7 @@ class ADMUNet(nn.Module):
         check_size(image_size, factor, "adm_unet")
         residual = partial(ResidualBlock, condition=4 * width, scale_shift=scale_shift, dropout=dropout)
         attend = partial(Attention, heads=heads, head_channels=head_channels)
-        levels = [(width * m, image_size // 2**i in attention) for i, m in enumerate(multipliers)]
+        levels = [(width * m, min(sides(image_size)) // 2**i in attention) for i, m in enumerate(multipliers)]
         self.level = nn.Sequential(
             thousand_steps(width), nn.Linear(width, 4 * width), nn.SiLU(), nn.Linear(4 * width, 4 * width)
         )

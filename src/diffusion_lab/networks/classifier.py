@@ -1,5 +1,7 @@
 """A network that reads the class of a noisy image: the default U-Net's way down."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -8,6 +10,7 @@ from diffusion_lab.errors import UserError
 from diffusion_lab.networks.embeddings import Sinusoid
 from diffusion_lab.networks.sizes import check_size
 from diffusion_lab.networks.unet import ChannelNorm, ResidualBlock, zeroed
+from diffusion_lab.sizes import Size, sides
 
 
 class ClassifierNetwork(nn.Module):
@@ -18,7 +21,7 @@ class ClassifierNetwork(nn.Module):
 
     Args:
         channels: of the images.
-        image_size: height and width in pixels, divisible by patch * 2 ** (len(widths) - 1).
+        image_size: side of the square in pixels, or (height, width), divisible by patch * 2 ** (len(widths) - 1).
         num_classes: of the labels, at least 2.
         widths: channels at each resolution, from fine to coarse.
         blocks: residual blocks at each resolution.
@@ -33,7 +36,7 @@ class ClassifierNetwork(nn.Module):
     def __init__(
         self,
         channels: int,
-        image_size: int,
+        image_size: Size,
         num_classes: int,
         widths: tuple[int, ...] = (32, 64),
         blocks: int = 1,
@@ -62,7 +65,7 @@ class ClassifierNetwork(nn.Module):
                 self.down[-1].append(ResidualBlock(x, width, condition))
                 x = width
         self.norm = ChannelNorm(x)
-        self.out = zeroed(nn.Linear(x * (image_size // factor) ** 2, num_classes))
+        self.out = zeroed(nn.Linear(x * math.prod(side // factor for side in sides(image_size)), num_classes))
 
     def forward(self, noisy: Tensor, level: Tensor) -> Tensor:
         """noisy (B, C, H, W), level (B,) in [0, 1] or near it, to logits (B, num_classes)."""

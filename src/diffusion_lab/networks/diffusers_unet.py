@@ -6,6 +6,7 @@ from diffusion_lab.errors import UserError
 from diffusion_lab.networks.embeddings import class_rows
 from diffusion_lab.networks.sizes import check_size
 from diffusion_lab.networks.unet import zeroed
+from diffusion_lab.sizes import Size, sides
 
 
 class DiffusersUNet(nn.Module):
@@ -13,7 +14,7 @@ class DiffusersUNet(nn.Module):
 
     Args:
         channels: of the images.
-        image_size: height and width in pixels, divisible by 2 ** (len(block_out_channels) - 1).
+        image_size: side of the square in pixels, or (height, width), divisible by 2 ** (len(block_out_channels) - 1).
         num_classes: of the labels; 0 for a network without labels.
         outputs: images put out for each one put in; 2 with a learned variance.
         settings: UNet2DModel's others, as in a model's config.json.
@@ -22,7 +23,7 @@ class DiffusersUNet(nn.Module):
         UserError: diffusers is missing, or refuses the settings; or image_size does not suit them.
     """
 
-    def __init__(self, channels: int, image_size: int, num_classes: int = 0, outputs: int = 1, **settings):
+    def __init__(self, channels: int, image_size: Size, num_classes: int = 0, outputs: int = 1, **settings):
         super().__init__()
         try:
             from diffusers import UNet2DModel
@@ -30,6 +31,7 @@ class DiffusersUNet(nn.Module):
             raise UserError("network=diffusers needs the package diffusers: pip install diffusers") from error
         self.num_classes = num_classes
         rows = num_classes + 1 if num_classes else None  # the last: no label
+        image_size = image_size if isinstance(image_size, int) else sides(image_size)  # its config.json takes no others
         shape = {"in_channels": channels, "out_channels": channels * outputs, "sample_size": image_size}
         try:
             self.unet = UNet2DModel(**shape, num_class_embeds=rows, **settings)

@@ -9,6 +9,7 @@ from diffusion_lab.networks.attention import SelfAttention
 from diffusion_lab.networks.embeddings import ClassEmbedding, condition_of, thousand_steps
 from diffusion_lab.networks.sizes import check_size
 from diffusion_lab.networks.unet import zeroed
+from diffusion_lab.sizes import Size, sides
 
 
 class Block(nn.Module):
@@ -55,7 +56,7 @@ class DiT(nn.Module):
 
     Args:
         channels: of the images.
-        image_size: height and width in pixels, divisible by patch.
+        image_size: side of the square in pixels, or (height, width), divisible by patch.
         num_classes: of the labels; 0 for a network without labels.
         outputs: images put out for each one put in; 2 with a learned variance.
         patch: side of a token's patch, in pixels; halving it is four times as many tokens.
@@ -68,7 +69,7 @@ class DiT(nn.Module):
     def __init__(
         self,
         channels: int,
-        image_size: int,
+        image_size: Size,
         num_classes: int = 0,
         outputs: int = 1,
         patch: int = 2,
@@ -83,7 +84,8 @@ class DiT(nn.Module):
         self.level = nn.Sequential(thousand_steps(256), nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
         self.classes = ClassEmbedding(num_classes, width) if num_classes else None
         self.embed = nn.Conv2d(channels, width, patch, stride=patch)
-        self.register_buffer("positions", sincos_positions(image_size // patch, width), persistent=False)
+        grid = [side // patch for side in sides(image_size)]
+        self.register_buffer("positions", sincos_positions(grid, width), persistent=False)
         self.blocks = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(depth))
         self.out = Readout(width, channels * outputs * patch**2)
         self._initialise()
@@ -116,8 +118,8 @@ class DiT(nn.Module):
             zeroed(layer)
 
 
-def sincos_positions(side: int, width: int) -> Tensor:
-    """Fixed positions (side * side, width) of a grid's cells, row by row: half the numbers tell the column, half the row.
+def sincos_positions(size: Size, width: int) -> Tensor:
+    """Fixed positions (cells, width) of a grid's cells, row by row: half the numbers tell the column, half the row.
 
     Of each half, sines and then cosines of the angles position / 10000 ** (i / n), i = 0 ... n - 1.
 
@@ -128,7 +130,8 @@ def sincos_positions(side: int, width: int) -> Tensor:
         raise UserError(f"network.width={width} leaves no place for positions: take a multiple of 4")
     count = width // 4
     frequencies = 10000 ** -(torch.arange(count, dtype=torch.float64) / count)
-    angles = torch.arange(side)[:, None] * frequencies
+    down, across = sides(size)
+    angles = torch.arange(max(down, across))[:, None] * frequencies
     line = torch.cat([angles.sin(), angles.cos()], dim=1)
-    columns, rows = line.expand(side, -1, -1), line[:, None].expand(-1, side, -1)
+    columns, rows = line[:across].expand(down, -1, -1), line[:down, None].expand(-1, across, -1)
     return torch.cat([columns, rows], dim=2).flatten(0, 1).float()

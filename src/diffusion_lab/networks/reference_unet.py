@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from diffusion_lab.networks.embeddings import Sinusoid
 from diffusion_lab.networks.sizes import check_size
+from diffusion_lab.sizes import Size
 
 
 class ResidualBlock(nn.Module):
@@ -35,7 +36,7 @@ class ReferenceUNet(nn.Module):
 
     Args:
         channels: of the images.
-        image_size: height and width in pixels, divisible by 2 ** len(widths).
+        image_size: side of the square in pixels, or (height, width), divisible by 2 ** len(widths).
         outputs: images put out for each one put in; 2 with a learned variance.
         widths: channels at each resolution; the resolution halves after each.
         blocks: residual blocks a level.
@@ -46,7 +47,7 @@ class ReferenceUNet(nn.Module):
     def __init__(
         self,
         channels: int = 3,
-        image_size: int = 64,
+        image_size: Size = 64,
         outputs: int = 1,
         widths: tuple[int, ...] = (32, 64, 96, 128),
         blocks: int = 2,

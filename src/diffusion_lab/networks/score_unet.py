@@ -13,6 +13,7 @@ from diffusion_lab.networks.attention import SelfAttention
 from diffusion_lab.networks.embeddings import ClassEmbedding, Fourier, Sinusoid
 from diffusion_lab.networks.sizes import check_size
 from diffusion_lab.networks.unet import zeroed
+from diffusion_lab.sizes import Size, sides
 
 
 class Resampling(nn.Module):
@@ -105,7 +106,7 @@ class ScoreUNet(nn.Module):
 
     Args:
         channels: of the images.
-        image_size: height and width in pixels, divisible by 2 ** (len(multipliers) - 1).
+        image_size: side of the square in pixels, or (height, width), divisible by 2 ** (len(multipliers) - 1).
         num_classes: of the labels; 0 for a network without labels.
         outputs: images put out for each one put in; 2 with a learned variance.
         augmented: how many numbers it is shown about what was done to a training image, see
@@ -113,8 +114,8 @@ class ScoreUNet(nn.Module):
         width: channels that the multipliers are of; the condition has 4 times as many.
         multipliers: channels at each resolution, from fine to coarse, in widths; the resolution halves between them.
         blocks: residual blocks a level on the way down; on the way up there is one more.
-        attention: resolutions with attention, in pixels: in each block on the way down, in the last one on the way up. The
-            middle of the network has it always.
+        attention: resolutions with attention, in pixels of the shorter side: in each block on the way down, in the last one
+            on the way up. The middle of the network has it always.
         taps: of the filter by which resolutions change, see `Resampling`.
         pyramid: whether the image joins the features of each level, see `Pyramid`.
         fourier: whether the level is shown as waves of random frequencies, twice as many; else as waves of up to 1 radian
@@ -128,7 +129,7 @@ class ScoreUNet(nn.Module):
     def __init__(
         self,
         channels: int,
-        image_size: int,
+        image_size: Size,
         num_classes: int = 0,
         outputs: int = 1,
         augmented: int = 9,
@@ -147,7 +148,7 @@ class ScoreUNet(nn.Module):
         if len(taps) < 2 or len(taps) % 2:
             raise UserError(f"network.taps={list(taps)} must be an even number of taps, such as [1, 1] or [1, 3, 3, 1]")
         residual = partial(ResidualBlock, condition=4 * width, dropout=dropout)
-        levels = [(width * m, image_size // 2**i in attention) for i, m in enumerate(multipliers)]
+        levels = [(width * m, min(sides(image_size)) // 2**i in attention) for i, m in enumerate(multipliers)]
         waves = Fourier(width) if fourier else Sinusoid(width // 2, 1e-4 / (2 * torch.pi), 1 / (2 * torch.pi))
         shown = 2 * width if fourier else width
         self.waves = waves

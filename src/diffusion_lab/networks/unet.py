@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from diffusion_lab.networks.embeddings import ClassEmbedding, Sinusoid, condition_of
 from diffusion_lab.networks.sizes import check_size
+from diffusion_lab.sizes import Size
 
 
 class ChannelNorm(nn.LayerNorm):
@@ -74,7 +75,7 @@ class UNet(nn.Module):
 
     Args:
         channels: of the images.
-        image_size: height and width in pixels, divisible by patch * 2 ** (len(widths) - 1).
+        image_size: side of the square in pixels, or (height, width), divisible by patch * 2 ** (len(widths) - 1).
         num_classes: of the labels; 0 for a network without labels.
         outputs: images put out for each one put in; 2 with a learned variance.
         widths: channels at each resolution, from fine to coarse.
@@ -88,7 +89,7 @@ class UNet(nn.Module):
     def __init__(
         self,
         channels: int,
-        image_size: int,
+        image_size: Size,
         num_classes: int = 0,
         outputs: int = 1,
         widths: tuple[int, ...] = (64, 64),

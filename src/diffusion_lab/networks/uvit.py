@@ -1,5 +1,7 @@
 """U-ViT: a transformer with a U-Net's long skip connections (Bao et al. 2022, arXiv:2209.12152)."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,6 +11,7 @@ from diffusion_lab.networks.attention import SelfAttention
 from diffusion_lab.networks.embeddings import ClassEmbedding, thousand_steps
 from diffusion_lab.networks.sizes import check_size
 from diffusion_lab.networks.unet import zeroed
+from diffusion_lab.sizes import Size, sides
 
 
 class Block(nn.Module):
@@ -39,7 +42,7 @@ class UViT(nn.Module):
 
     Args:
         channels: of the images.
-        image_size: height and width in pixels, divisible by patch.
+        image_size: side of the square in pixels, or (height, width), divisible by patch.
         num_classes: of the labels; 0 for a network without labels.
         outputs: images put out for each one put in; 2 with a learned variance.
         patch: side of a token's patch, in pixels; halving it is four times as many tokens.
@@ -52,7 +55,7 @@ class UViT(nn.Module):
     def __init__(
         self,
         channels: int,
-        image_size: int,
+        image_size: Size,
         num_classes: int = 0,
         outputs: int = 1,
         patch: int = 2,
@@ -70,7 +73,8 @@ class UViT(nn.Module):
         self.classes = ClassEmbedding(num_classes, width) if num_classes else None
         self.embed = nn.Conv2d(channels, width, patch, stride=patch)
         self.extras = 2 if num_classes else 1
-        self.positions = nn.Parameter(torch.empty(self.extras + (image_size // patch) ** 2, width))
+        tokens = math.prod(side // patch for side in sides(image_size))
+        self.positions = nn.Parameter(torch.empty(self.extras + tokens, width))
         self.down = nn.ModuleList(Block(width, heads, mlp_ratio) for _ in range(depth // 2))
         self.middle = Block(width, heads, mlp_ratio)
         self.up = nn.ModuleList(Block(width, heads, mlp_ratio, joins=True) for _ in range(depth // 2))

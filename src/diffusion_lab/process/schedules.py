@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from diffusion_lab.errors import UserError
+from diffusion_lab.sizes import Size, sides
 
 
 class Schedule(nn.Module):
@@ -255,18 +256,19 @@ class Shifted(Schedule):
 
     Args:
         schedule: the schedule as it suits images of `base_size` pixels.
-        image_size, base_size: sides in pixels.
+        image_size: side in pixels, or (height, width).
+        base_size: side in pixels.
 
     Raises:
         UserError: the schedule is a learned one.
     """
 
-    def __init__(self, schedule: Schedule, image_size: int, base_size: int = 64):
+    def __init__(self, schedule: Schedule, image_size: Size, base_size: int = 64):
         super().__init__()
         if any(True for _ in schedule.parameters()):
             raise UserError("schedule=shifted cannot move a schedule that is learned: it finds its place itself")
         self.schedule = schedule
-        self.shift = 2 * math.log(base_size / image_size)
+        self.shift = 2 * math.log(base_size / math.sqrt(math.prod(sides(image_size))))
 
     def forward(self, time: Tensor) -> tuple[Tensor, Tensor]:
         return variance_preserving(log_snr(*self.schedule(time)) + self.shift)

@@ -9,6 +9,7 @@ import pandas as pd
 
 from diffusion_lab.experiments.runs import NOT_PART_OF_THE_EXPERIMENT, Run, one_number
 from diffusion_lab.figures import DRAWN, FIGURES, Figure, declared
+from diffusion_lab.sizes import size_text
 
 BESIDE = ("train_seconds", "parameters", "epochs", "steps")  # shown with the figures, not ranked by
 MADE_OF_OTHERS = ("model", "task", "criterion")  # parts of a config that repeat its choices
@@ -134,12 +135,17 @@ def _row(run: Run, config: dict, data: str | None, figures: dict[str, Figure]) -
         "error": results.get("error", ""),
         "seed": results.get("seed", config.get("seed")),
         "data": data,
-        "image_size": config.get("data.image_size"),
+        "image_size": _size(config.get("data.image_size")),
         "progress": "" if results else f"{run.epochs_done()} of {config.get('epochs')} epochs",
     }
     for key in (*figures, *BESIDE):
         row[key] = float(results[key]) if isinstance(results.get(key), int | float) else float("nan")
     return row | {key: results.get(key) for key in measured_on(figures.values()) if key not in row}
+
+
+def _size(size) -> int | str | None:
+    """The side of square images, or both sides in words."""
+    return size_text(size) if isinstance(size, list) and len(size) == 2 else size
 
 
 def _flat(node: dict, prefix: str = "") -> dict:

@@ -144,7 +144,7 @@ class Mixture(DenoiserAround):
 
 def blur(images: Tensor, sigma: float) -> Tensor:
     """Gaussian blur with a standard deviation of `sigma` pixels, to 4 of them or the image's size."""
-    reach = min(round(4 * sigma + 0.5), images.shape[-1] - 1)
+    reach = min(round(4 * sigma + 0.5), min(images.shape[2:]) - 1)
     return gaussian_blur(images, [2 * reach + 1] * 2, [sigma] * 2)
 
 

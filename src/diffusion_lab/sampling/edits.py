@@ -27,6 +27,7 @@ from diffusion_lab.sampling.constraints import Anagram, Hybrid, Known, Mixture, 
 from diffusion_lab.sampling.draw import Sampler
 from diffusion_lab.sampling.enlarging import Enlarger
 from diffusion_lab.sampling.inversion import invert as invert_ddim
+from diffusion_lab.sizes import size_text
 
 EXTRA = 1_000_000  # the first of the drawings of an image's noise that are not the sampler's
 
@@ -135,7 +136,7 @@ def denoise_blur(given: Given, times: Sequence[float]) -> Edited:
 
     def blurred(noisy: Tensor, time: float) -> Tensor:
         signal_rate, _ = _rates(given.denoiser, time)
-        choices = torch.stack([blur(noisy / signal_rate, sigma) for sigma in _sigmas(given.images.shape[-1])])
+        choices = torch.stack([blur(noisy / signal_rate, sigma) for sigma in _sigmas(min(given.images.shape[2:]))])
         best = (choices - given.images).square().flatten(2).mean(2).argmin(0)
         return choices[best, torch.arange(len(noisy))]
 
@@ -189,7 +190,7 @@ def inpaint(given: Given, mask: str | None = None, box: Sequence[int] | None = N
     Args:
         mask, box: the part, see `diffusion_lab.data.masks.mask`.
     """
-    unknown = _unknown(given, masks.mask(given.denoiser.space.pixel_shape[-1], mask, box))
+    unknown = _unknown(given, masks.mask(given.denoiser.space.pixel_shape[1:], mask, box))
     fresh_noise = partial(_extra_noise, given)
     drawn = given.sampler(Known(given.denoiser, given.images, unknown, fresh_noise), given.noise(0), given.labels)
     hole = torch.where(unknown, torch.zeros_like(given.images), given.images)
@@ -203,9 +204,9 @@ def superres(given: Given, factor: int = 4) -> Edited:
     Raises:
         UserError: the images' size is no multiple of the factor.
     """
-    size = given.images.shape[-1]
-    if factor < 2 or size % factor:
-        raise UserError(f"edit.factor={factor} must be at least 2 and divide the images' {size} px")
+    size = given.images.shape[2:]
+    if factor < 2 or any(side % factor for side in size):
+        raise UserError(f"edit.factor={factor} must be at least 2 and divide the images' {size_text(size)} px")
     small = F.avg_pool2d(given.images, factor)
     enlarger, around = given.denoiser.innermost, Pooled(given.denoiser, small, factor)
     if isinstance(enlarger, Enlarger):  # which knows what to make of a small image

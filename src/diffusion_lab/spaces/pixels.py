@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from diffusion_lab.sizes import Size
 from diffusion_lab.spaces.space import Space
 
 
@@ -20,7 +21,7 @@ class Pixels(Space):
     def __init__(
         self,
         channels: int,
-        size: int,
+        size: Size,
         mean: float | Sequence[float] = 0.0,
         std: float | Sequence[float] = 1.0,
         sigma_data: float = 1.0,
@@ -42,10 +43,19 @@ class Pixels(Space):
         return -self.mean / self.std, (1 - self.mean) / self.std
 
 
+def over_white(images: Tensor, white: float = 1.0) -> Tensor:
+    """Images (B, C, H, W) with transparency, four channels of values up to `white`, laid over white: (B, 3, H, W). Others as
+    they are."""
+    if images.shape[1] != 4:
+        return images
+    opacity = images[:, 3:] / white
+    return images[:, :3] * opacity + white * (1 - opacity)
+
+
 class Standardised(Pixels):
     """Zero mean and unit variance per channel, as measured on the training images."""
 
-    def __init__(self, channels: int, size: int, sigma_data: float = 1.0):
+    def __init__(self, channels: int, size: Size, sigma_data: float = 1.0):
         super().__init__(channels, size, sigma_data=sigma_data)
 
     def measure(self, batches: Iterable[Tensor]) -> None:
@@ -67,7 +77,7 @@ class Symmetric(Pixels):
     def __init__(
         self,
         channels: int,
-        size: int,
+        size: Size,
         mean: float | Sequence[float] = 0.5,
         std: float | Sequence[float] = 0.5,
         sigma_data: float = 0.5,

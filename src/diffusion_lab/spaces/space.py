@@ -4,20 +4,22 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
+from diffusion_lab.sizes import Size, sides
+
 
 class Space(nn.Module):
     """A place for images: a shape, a way in from pixels and a way back.
 
     Args:
-        channels, size: of the images in this space, (channels, size, size).
+        channels, size: of the images in this space; size is the side of a square, or (height, width).
 
     Attributes:
         shape: (C, H, W) of an image in this space.
     """
 
-    def __init__(self, channels: int, size: int):
+    def __init__(self, channels: int, size: Size):
         super().__init__()
-        self.shape = (channels, size, size)
+        self.shape = (channels, *sides(size))
 
     def encode(self, pixels: Tensor) -> Tensor:
         """uint8 pixels (B, ...) to images of this space (B, C, H, W), float32."""

@@ -119,7 +119,7 @@ def draw_grid(config: dict, ready: Drawing, file: Path) -> Path:
     """Draw the grid of fixed noise: at every epoch the same, so that one sees the network learn."""
     count = config["grid"]["count"]
     images = ready.images(count, ready.classes_in_turn(count), count)
-    return pictures.save_grid(torch.cat(list(images)), file)
+    return pictures.save_class_grid(torch.cat(list(images)), ready.conditions.names, file)
 
 
 class GridOfEpoch:

@@ -28,7 +28,7 @@ def nothing(images: Tensor) -> tuple[Tensor, None]:
 def edm(
     images: Tensor, probability: float = 0.12, scale: float = 0.2, stretch: float = 0.2, move: float = 0.125
 ) -> tuple[Tensor, Tensor]:
-    """EDM's non-leaking augmentation (Karras et al. 2022, arXiv:2206.00364, appendix F.2), for square images.
+    """EDM's non-leaking augmentation (Karras et al. 2022, arXiv:2206.00364, appendix F.2).
 
     Images are mirrored left to right half of the time; and, each with `probability`, mirrored upside down half of that time,
     scaled, rotated, stretched along one direction and squeezed across it, and moved, in this order. What lies outside of an
@@ -65,7 +65,8 @@ def edm(
     matrix = rotation(rotated) @ matrix
     across = torch.stack([torch.exp2(stretch * stretched), torch.exp2(-stretch * stretched)], dim=1)
     matrix = rotation(direction) @ (across[:, :, None] * rotation(-direction)) @ matrix
-    offset = move * images.shape[-1] * torch.stack([right, down], dim=1)
+    size = torch.tensor([images.shape[-1], images.shape[-2]], device=device)
+    offset = move * size * torch.stack([right, down], dim=1)
     images = torch.where(mirrored.bool().view(-1, 1, 1, 1), images.flip(-1), images)
     images = torch.where(upside_down.bool().view(-1, 1, 1, 1), images.flip(-2), images)
     warp = (torch.stack([scaled, rotated, stretched, right, down]) != 0).any(0)
@@ -84,7 +85,7 @@ def rotation(angle: Tensor) -> Tensor:
 
 
 def warped(images: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
-    """Square images (B, C, S, S) moved about: what is at p, in pixels from the centre, goes to matrix p + offset.
+    """Images (B, C, H, W) moved about: what is at p, in pixels from the centre, goes to matrix p + offset.
 
     They are looked up linearly in images of twice the side, made and taken back by a wavelet, so that little gets blurred
     (Karras et al. 2020, arXiv:2006.06676, appendix B). What lies outside is the reflection.
@@ -93,20 +94,21 @@ def warped(images: Tensor, matrix: Tensor, offset: Tensor) -> Tensor:
         matrix: (B, 2, 2), invertible.
         offset: (B, 2), in pixels right and down.
     """
-    channels, size = images.shape[1], images.shape[-1]
+    channels, height, width = images.shape[1:]
     taps = torch.tensor(SYM6, device=images.device)
     delay = (taps * torch.arange(len(taps), device=images.device)).sum() / taps.sum()  # of a pixel in the larger image
-    margin = size - 1  # all that can be reflected
+    left, top = width - 1, height - 1  # margins: all that can be reflected
+    margin = torch.tensor([left, top], device=images.device)
     across, along = (taps.view(1, 1, *shape).expand(channels, -1, -1, -1) for shape in ((1, -1), (-1, 1)))
-    larger = F.pad(images, [margin] * 4, mode="reflect")
+    larger = F.pad(images, [left, left, top, top], mode="reflect")
     larger = F.conv_transpose2d(larger, math.sqrt(2) * across, stride=(1, 2), groups=channels)
     larger = F.conv_transpose2d(larger, math.sqrt(2) * along, stride=(2, 1), groups=channels)
-    wanted = 2 * size + len(taps) - 2  # places in the larger image that the taps take back to S pixels
-    places = (torch.arange(wanted, device=images.device) - delay) / 2 - margin / 2  # in pixels from the centre
-    places = torch.stack(torch.meshgrid(places, places, indexing="xy"), dim=-1)
+    wanted = (2 * side + len(taps) - 2 for side in (width, height))  # places that the taps take back to so many pixels
+    places = [(torch.arange(count, device=images.device) - delay) / 2 for count in wanted]
+    places = torch.stack(torch.meshgrid(*places, indexing="xy"), dim=-1) - margin / 2  # in pixels from the centre
     source = (places - offset[:, None, None]) @ torch.linalg.inv(matrix).transpose(1, 2)[:, None]
     source = 2 * (source + margin / 2 + margin) + delay  # where that is in the larger image
-    grid = 2 * source / (larger.shape[-1] - 1) - 1
+    grid = 2 * source / (torch.tensor(larger.shape[:1:-1], device=images.device) - 1) - 1
     found = F.grid_sample(larger, grid, mode="bilinear", padding_mode="reflection", align_corners=True)
     found = F.conv2d(found, across / math.sqrt(2), stride=(1, 2), groups=channels)
     return F.conv2d(found, along / math.sqrt(2), stride=(2, 1), groups=channels)
