@@ -1,6 +1,7 @@
 """Sources: what is in them, how they split, and that images of every mode are read rightly."""
 
 import errno
+import json
 import os
 from pathlib import Path
 
@@ -197,6 +198,33 @@ def test_captions_keep_their_commas_and_belong_to_one_image(tmp_path, rows, said
     else:
         with pytest.raises(UserError, match=said):
             sources.captioned(str(tmp_path))
+
+
+ROWS = [{"file_name": "0.png", "text": "a fox, red"}, {"file_name": "more/0.png", "text": "a boat"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("metadata.jsonl", "\n".join(map(json.dumps, ROWS)) + "\n", None),
+        ("metadata.json", json.dumps(ROWS), None),
+        ("metadata.jsonl", json.dumps(ROWS[0])[:-3], "metadata.jsonl is no JSON"),
+        ("metadata.json", json.dumps({"0.png": "a fox"}), "metadata.json must be a list of rows"),
+        ("metadata.json", json.dumps([1, 2]), "must have the columns file_name and text"),
+        ("metadata.json", json.dumps([{"file_name": "0.png", "text": 3}]), "must have the columns file_name and text"),
+        ("metadata.json", json.dumps(ROWS[:1]), "more/0.png has no caption, in 0.txt or in metadata.csv"),
+    ],
+)
+def test_captions_are_read_from_json_too(tmp_path, name, text, said):
+    for image in ("0.png", "more/0.png"):
+        save(tmp_path / image, Image.new("RGB", (8, 8)))
+    (tmp_path / name).write_text(text)
+    if said is None:
+        assert sources.captioned(str(tmp_path)).class_names == ["a fox, red", "a boat"]
+        (tmp_path / "metadata.csv").write_text("file_name,text\n")
+        said = "both tell captions: keep one of them"
+    with pytest.raises(UserError, match=said):
+        sources.captioned(str(tmp_path))
 
 
 def test_other_images_in_the_same_place_have_another_fingerprint(photos):

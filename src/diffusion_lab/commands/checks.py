@@ -180,6 +180,9 @@ def plain(cfg: DictConfig) -> dict:
             node = node.get(group) or {}
         if node.get(key):
             node[key] = str(Path(node[key]).expanduser().resolve())
+    data = config.get("data") or {}
+    if isinstance(data.get("path"), str) and Path(data["path"]).expanduser().is_dir():  # else it is a name on the hub
+        data["path"] = data["source"]["path"] = str(Path(data["path"]).expanduser().resolve())
     place = (config.get("model") or {}).get("path")
     if isinstance(place, str) and Path(place).expanduser().is_dir():  # else it is a name on the hub
         config["model"]["path"] = str(Path(place).expanduser().resolve())

@@ -3,6 +3,7 @@
 import csv
 import gzip
 import hashlib
+import json
 import logging
 import os
 from collections import Counter
@@ -19,6 +20,7 @@ from diffusion_lab.errors import UserError
 log = logging.getLogger(__name__)
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+TABLES = ("metadata.csv", "metadata.jsonl", "metadata.json")  # of captions
 OTHER_SUFFIXES = (".gif", ".avif", ".heic", ".heif", ".svg", ".tif", ".tiff", ".jxl")  # pictures that are passed over
 
 
@@ -111,18 +113,18 @@ def folder(root: str | None, channels: int = 3, held_out: float = 0.1, split_see
 
 def captioned(root: str | None, channels: int = 3, held_out: float = 0.1, split_seed: int = 0) -> Source:
     """Images under `root` with captions, which are the classes: each in a text file of the image's name beside it, or all in
-    `metadata.csv`, in the columns file_name and text.
+    `metadata.csv`, `metadata.jsonl` or `metadata.json`, whose rows have file_name and text.
 
     Raises:
         UserError: there is no caption for an image, or what `folder` raises.
     """
     paths = list_images(root)
-    table = _metadata(Path(root, "metadata.csv"))
+    table = _metadata(Path(root))
     captions = []
     for path in paths:
         beside, name = path.with_suffix(".txt"), path.relative_to(root).as_posix()
         if name not in table and not beside.is_file():
-            raise UserError(f"data.root={root}: {printable(path)} has no caption, in {beside.name} or in metadata.csv")
+            raise UserError(f"data.root={root}: {printable(path)} has no caption, in {beside.name} or in {TABLES[0]}")
         captions.append(table[name] if name in table else beside.read_text(encoding="utf-8", errors="replace").strip())
     names = list(dict.fromkeys(captions))
     rows = {caption: row for row, caption in enumerate(names)}
@@ -133,10 +135,31 @@ def captioned(root: str | None, channels: int = 3, held_out: float = 0.1, split_
     return Source(items, lambda i: printable(paths[i]), names, train, rest, fingerprint)
 
 
-def _metadata(file: Path) -> dict[str, str]:
-    """File name to caption; empty where there is no such file."""
-    if not file.is_file():
+def _metadata(root: Path) -> dict[str, str]:
+    """File name to caption; empty where there is no table of them."""
+    found = [root / name for name in TABLES if (root / name).is_file()]
+    if not found:
         return {}
+    if len(found) > 1:
+        raise UserError(f"{found[0]} and {found[1].name} both tell captions: keep one of them")
+    [file] = found
+    rows = _rows_of_csv(file) if file.suffix == ".csv" else _rows_of_json(file)
+    if not all(_is_caption(row) for row in rows):
+        raise UserError(f"{file} must have the columns file_name and text")
+    captions = {row["file_name"]: row["text"].strip() for row in rows}
+    if len(captions) < len(rows):
+        twice = next(name for name in captions if sum(row["file_name"] == name for row in rows) > 1)
+        raise UserError(f"{file} names {twice} more than once")
+    return captions
+
+
+def _is_caption(row) -> bool:
+    """Whether it is a mapping that gives a file a text."""
+    texts = [row.get(key) for key in ("file_name", "text")] if isinstance(row, dict) else [None]
+    return all(isinstance(text, str) for text in texts) and bool(texts[0])
+
+
+def _rows_of_csv(file: Path) -> list[dict]:
     try:
         with file.open(encoding="utf-8-sig", errors="replace", newline="") as lines:  # Excel begins with a mark
             rows = list(csv.DictReader(lines))
@@ -145,13 +168,22 @@ def _metadata(file: Path) -> dict[str, str]:
     for i, row in enumerate(rows, 2):
         if None in row:
             raise UserError(f"{file}: row {i} has more columns than the first: a text with a comma wants quotes")
-    if not all({"file_name", "text"} <= set(row) and row["file_name"] and row["text"] is not None for row in rows):
-        raise UserError(f"{file} must have the columns file_name and text")
-    captions = {row["file_name"]: row["text"].strip() for row in rows}
-    if len(captions) < len(rows):
-        twice = next(name for name in captions if sum(row["file_name"] == name for row in rows) > 1)
-        raise UserError(f"{file} names {twice} more than once")
-    return captions
+    return rows
+
+
+def _rows_of_json(file: Path) -> list:
+    """The rows of a JSON list, or of a file of JSON lines."""
+    text = file.read_text(encoding="utf-8-sig", errors="replace")
+    try:
+        if file.suffix == ".json":
+            rows = json.loads(text)
+        else:
+            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{file} is no JSON: {error}") from error
+    if not isinstance(rows, list):
+        raise UserError(f"{file} must be a list of rows, each with file_name and text")
+    return rows
 
 
 class ImageFiles(Sequence):
@@ -220,15 +252,20 @@ def read_image(path: Path, channels: int) -> Image.Image:
     """
     if not path.is_file():
         raise OSError("a link that leads nowhere" if path.is_symlink() else "not a regular file")
-    mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
     with Image.open(path) as image:
-        image = ImageOps.exif_transpose(image)
-        if image.mode.startswith("I"):  # 16-bit grey: convert() would clip at 255 instead of scaling
-            image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
-        if mode != "RGBA" and image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-        return image.convert(mode)
+        return converted(image, channels)
+
+
+def converted(image: Image.Image, channels: int) -> Image.Image:
+    """An image of any mode, upright by its EXIF orientation, transparency over white, as `channels` x 8 bit."""
+    mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):  # 16-bit grey: convert() would clip at 255 instead of scaling
+        image = Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+    if mode != "RGBA" and image.has_transparency_data:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return image.convert(mode)
 
 
 def printable(name: str | Path) -> str:

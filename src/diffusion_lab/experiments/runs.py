@@ -280,17 +280,18 @@ def folder_name(root: str | None, otherwise: str = "") -> str:
     return name.encode("utf-8", "backslashreplace").decode() or otherwise
 
 
-def run_name(override_dirname: str, root: str | None = None) -> str:
+def run_name(override_dirname: str, *places: str | None) -> str:
     """A run's folder name from its overrides, "default" without any; safe as one folder name, and on a command line.
 
     Args:
-        root: where its images are. Where that is among the overrides, its last part stands for it, and four hex digits that
+        places: where its images are. Where one is among the overrides, its last part stands for it, and four hex digits that
             tell it from others of that name.
     """
-    if root:
-        place = str(Path(root).expanduser().resolve())
-        short = f"{folder_name(root)}-{hashlib.sha256(os.fsencode(place)).hexdigest()[:4]}"
-        override_dirname = re.sub(rf"data\.root-(['\"]?){re.escape(str(root))}\1", lambda _: short, override_dirname)
+    for place in filter(None, places):
+        digits = hashlib.sha256(os.fsencode(Path(place).expanduser().resolve())).hexdigest()[:4]
+        short = f"{folder_name(place)}-{digits}"
+        typed = rf"data\.(root|path)-(['\"]?){re.escape(str(place))}\2"
+        override_dirname = re.sub(typed, lambda _, short=short: short, override_dirname)
     name = re.sub(r"[^\w.+@-]+", "_", override_dirname) or "default"
     if len(name) > 200:
         name = f"{name[:180]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"

@@ -14,7 +14,8 @@ from diffusion_lab.sizes import size_text
 BESIDE = ("train_seconds", "parameters", "epochs", "steps")  # shown with the figures, not ranked by
 MADE_OF_OTHERS = ("model", "task", "criterion")  # parts of a config that repeat its choices
 # What is no factor: where images are, and what names them by content, are told by the name of the data.
-IGNORED = (*MADE_OF_OTHERS, "seed", "checkpoint_sha256", "data.root", "data.source.root", "contents.data", "choices")
+PLACES = ("data.root", "data.path", "data.source.root", "data.source.path")
+IGNORED = (*MADE_OF_OTHERS, *PLACES, "seed", "checkpoint_sha256", "contents.data", "choices")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,85 @@
+"""Data sets of the package `datasets`, where it is installed: opened from disk, without a network."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from diffusion_lab.data import huggingface, sources
+from diffusion_lab.data.cache import decode
+from diffusion_lab.errors import UserError
+
+
+@pytest.fixture
+def images(tmp_path) -> Path:
+    """Twenty images of two classes in folders."""
+    for i in range(20):
+        file = tmp_path / "pets" / ("cat", "dog")[i % 2] / f"{i:02d}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 10, 3), i, dtype=np.uint8)).save(file)
+    return tmp_path / "pets"
+
+
+@pytest.fixture
+def datasets(tmp_path, monkeypatch):
+    found = pytest.importorskip("datasets")
+    monkeypatch.setattr(found.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setattr(found.config, "HF_HUB_OFFLINE", True)
+    return found
+
+
+def written(datasets, images: Path, folder: Path) -> Path:
+    """The same images as a data set with a test split, captions and classes, as it saves itself."""
+    files = sorted(map(str, images.rglob("*.png")))
+    rows = {"picture": files, "text": [f"number {i % 3}" for i in range(20)], "kind": [i // 10 for i in range(20)]}
+    whole = datasets.Dataset.from_dict(rows).cast_column("picture", datasets.Image())
+    whole = whole.cast_column("kind", datasets.ClassLabel(names=["cat", "dog"]))
+    splits = {"train": whole.select(range(4, 20)), "test": whole.select(range(4))}
+    datasets.DatasetDict(splits).save_to_disk(str(folder))
+    return folder
+
+
+def test_a_folder_is_what_data_folder_finds_in_it(datasets, images, tmp_path):
+    found, wanted = huggingface.dataset(str(images)), sources.folder(str(images))
+    assert found.class_names == wanted.class_names == ["cat", "dog"]
+    assert sorted(found.train) == sorted(wanted.train)
+    theirs, ours = (decode(each, "pets", 8, 3, str(tmp_path / "decoded")) for each in (found, wanted))
+    assert (theirs.images == ours.images).all()
+    assert (theirs.labels == ours.labels).all()
+
+
+def test_a_test_split_is_held_out_and_a_column_of_texts_can_be_the_classes(datasets, images, tmp_path):
+    path = str(written(datasets, images, tmp_path / "saved"))
+    found = huggingface.dataset(path)
+    assert (len(found.train), len(found.held_out), found.class_names) == (16, 4, ["cat", "dog"])
+    assert [found.items[i][1] for i in (0, 15, 16)] == [0, 1, 0]
+    assert np.asarray(found.items[int(found.held_out[0])][0]).max() == 0  # cat/00.png
+    captions = huggingface.dataset(path, label_column="text", channels=1)
+    assert sorted(captions.class_names) == ["number 0", "number 1", "number 2"]
+    assert captions.items[0][0].mode == "L"
+    with pytest.raises(UserError, match=r"no split valid: take data.source.split=train\|test"):
+        huggingface.dataset(path, split="valid")
+    with pytest.raises(UserError, match="no column x: it has picture, text, kind"):
+        huggingface.dataset(path, image_column="x")
+
+
+def test_the_fingerprint_is_of_the_content(datasets, images):
+    first = huggingface.dataset(str(images)).fingerprint
+    assert huggingface.dataset(str(images)).fingerprint == first
+    Image.new("RGB", (8, 10)).save(images / "dog/99.png")
+    assert huggingface.dataset(str(images)).fingerprint != first
+
+
+def test_mistakes_are_one_line(datasets, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="empty cannot be opened"):
+        huggingface.dataset(str(tmp_path / "empty"))
+
+
+def test_what_is_missing_is_said(monkeypatch):
+    with pytest.raises(UserError, match=r"data\.path is not set"):
+        huggingface.dataset(None)
+    monkeypatch.setattr(huggingface, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"needs the package datasets: pip install 'diffusion-lab\[huggingface\]'"):
+        huggingface.dataset("somewhere")
