@@ -113,7 +113,7 @@ def test_jobs_on_several_folders_have_folders_of_their_own(tmp_path):
         return cfg.hydra.sweep.subdir
 
     HydraConfig.instance().set_config(cfg := whole_config("train", "data=huggingface", "data.path=owner/lake"))
-    assert cfg.hydra.sweep.subdir.startswith("data-huggingface_lake-")
+    assert cfg.hydra.sweep.subdir.startswith("lake-")
     names = [subdir(tmp_path / name) for name in ("a/pond", "b/pond", "lake x")]
     assert names[2].startswith("lake_x-")
     assert names[0].endswith("_data-folder") and names[0].startswith("pond-")
