@@ -62,7 +62,7 @@ def test_jobs_run_side_by_side(tmp_path):
 def test_killed_and_typed_again_it_ends_as_if_never_killed(tmp_path):
     arguments = [*TINY, "epochs=4", "grid.every_n_epochs=1", "metrics.samples=8"]
     assert type_command(tmp_path, "train", *arguments, "hydra.run.dir=unbroken").returncode == 0
-    with begin_command(tmp_path, "train", *arguments, "hydra.run.dir=killed") as (process, _):
+    with begin_command(tmp_path, "train", *arguments, "hydra.run.dir=killed", "checkpoints.every_steps=3") as (process, _):
         while not (tmp_path / "killed/checkpoints/last.ckpt").exists():
             assert process.is_alive()
             time.sleep(0.02)

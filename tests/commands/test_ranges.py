@@ -31,7 +31,7 @@ WRONG = {
     "trainer.accelerator=gpuu": "must be one of",
     "trainer.devices=2": "trainer.devices=2 needs trainer=ddp",
     "trainer.devices=auto": "needs trainer=ddp",
-    "trainer.gradient_clip_val=-1": "must be a number in (0, inf)",
+    "gradient_clip=-1": "must be a number in (0, inf)",
     "label_dropout=2": "label_dropout=2 must be a number in [0, 1]",
     "ema.decay=2": "must be a number in [0, 1)",
     "learning_rate.warmup=-3": "must be a number in [0, 1]",
@@ -163,7 +163,7 @@ def test_no_setting_whatever_ends_in_a_traceback(monkeypatch, tmp_path):
 def test_sound_values_are_not_refused():
     """Of each kind one that is near an end of its range."""
     sound = ["seed=9223372036854775807", "label_dropout=1", "ema.decay=0", "learning_rate.warmup=0", "data.max_images=null"]
-    check(composed("train", *sound, "trainer.gradient_clip_val=1", "trainer.accelerator=cpu", "metrics.vlb_calls=20"))
+    check(composed("train", *sound, "gradient_clip=1", "trainer.accelerator=cpu", "metrics.vlb_calls=20"))
     check(composed("train", "trainer=ddp", "trainer.devices=2"))
 
 

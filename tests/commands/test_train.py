@@ -280,7 +280,7 @@ def test_a_schedule_of_the_learning_rate_is_that_of_the_whole(run_of, finished, 
     rates = [row["lr-AdamW"] for row in longer.curves() if "lr-AdamW" in row]
     total, step = 20, 10  # of warmup_cosine, which rose in the first
     expected = 2e-3 * (1 + np.cos(np.pi * (step - 1) / (total - 1))) / 2
-    assert f"learning rate: {expected:.3g} from here, where its schedule over all 20 steps is at step 10" in caplog.text
+    assert f"learning rate: {expected:.3g} from here, as its schedule over 4 epochs has it after 50 %" in caplog.text
     assert rates[-1] < expected < 2e-3
 
 

@@ -9,10 +9,12 @@ import pytest
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from diffusion_lab.commands.checks import plain
 from diffusion_lab.errors import user_error_in
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.tasks.fitting import standard_callbacks
 from diffusion_lab.training.saving import Kept, SafeCheckpoints
+from tests.conftest import composed
 
 
 def value_of(file: Path) -> int:
@@ -63,5 +65,5 @@ def test_nothing_is_removed_for_a_checkpoint_says_so(tmp_path):
     assert kept.state_key == lightnings.state_key  # checkpoints of before are gone on from
     kept._remove_checkpoint(None, f"local://{victim}")
     assert victim.is_dir()
-    callbacks = standard_callbacks({"ema": None, "monitor": "val/image_loss"}, Run(tmp_path))
+    callbacks = standard_callbacks(plain(composed("train")), Run(tmp_path))
     assert [type(each) for each in callbacks if isinstance(each, ModelCheckpoint)] == [Kept, Kept]

@@ -19,6 +19,10 @@ PATHS = (
     ("resume_from",),
     ("teacher", "checkpoint"),
 )
+HELD_OUT_CURVES = (
+    ("val/image_loss", "val/noise_loss"),
+    ("val/cross_entropy",),
+)  # of each epoch: a denoiser's, a classifier's
 MEASURED_WITH = {  # an objective: the setting without which it is not measured
     "bits_per_dimension": "metrics.vlb_calls",
     "label_accuracy": "metrics.classifier",
@@ -100,8 +104,10 @@ def _check_together(cfg: DictConfig) -> None:
         raise UserError(
             "network=classifier and objective=cross_entropy want task=classifier: take experiment=noisy_classifier"
         )
-    if task and task != "classifier" and cfg.monitor not in ("val/image_loss", "val/noise_loss"):
+    if task and task != "classifier" and cfg.monitor not in HELD_OUT_CURVES[False]:
         raise UserError(f"monitor={cfg.monitor} must be val/image_loss or val/noise_loss, the held-out curves of each epoch")
+    if "early_stop" in cfg and cfg.early_stop not in (None, *HELD_OUT_CURVES[task == "classifier"]):
+        raise UserError(f"early_stop={cfg.early_stop} must be {' or '.join(HELD_OUT_CURVES[task == 'classifier'])}")
     if schedule == "learned" and times not in ("uniform", "stratified"):
         raise UserError(f"schedule=learned finds the density of noise levels itself: take times=stratified, not {times}")
     sampler = cfg.get("sampler") or {}

@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from filelock import Timeout
+from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
@@ -29,6 +30,7 @@ class MultirunReport(Callback):
         self.files = files
 
     def on_multirun_start(self, config: DictConfig, **kwargs) -> None:
+        HydraConfig.instance().set_config(config)  # the jobs' folders refer to it, before there is a job
         handle, path = tempfile.mkstemp(prefix="diffusion-lab-jobs-")
         os.close(handle)
         os.environ[JOB_LIST] = path

@@ -17,7 +17,7 @@ from diffusion_lab.reports.render import wide_console
 class Job:
     """A job: its overrides, its folder, its state, and the figure of the objective where it is finished.
 
-    The state is "finished", "stopped early", "failed before", "2 of 18 epochs", "to run", or "cannot run: why".
+    The state is "finished", "stopped early", "failed before", "2 of 18 epochs", "2 epochs", "to run", or "cannot run: why".
     """
 
     overrides: dict
@@ -50,7 +50,9 @@ def _state(run: Run, config: dict) -> str:
     status = run.results().get("status")
     if status == "stopped early":
         return status
-    return "failed before" if status else f"{run.epochs_done()} of {config['epochs']} epochs"
+    if status:
+        return "failed before"
+    return f"{run.epochs_done()} of {config['epochs']} epochs" if config["epochs"] else f"{run.epochs_done()} epochs"
 
 
 def announce(jobs: list[Job], count: int, at_once: int, with_list: bool) -> None:
@@ -90,7 +92,7 @@ def _left(job: Job) -> float:
     """The share of a job that is yet to be run."""
     if job.state in ("finished", "stopped early"):
         return 0.0
-    return 1 - job.run.epochs_done() / job.epochs if job.state.endswith("epochs") else 1.0
+    return 1 - job.run.epochs_done() / job.epochs if job.state.endswith("epochs") and job.epochs else 1.0
 
 
 def _seconds(results: dict) -> float:

@@ -11,6 +11,10 @@ MOST = 1_000_000  # that a whole number may be: more is a slip, and asks for all
 LARGEST = 4096  # side of an image, in pixels
 WHOLE = {  # key: (least, most)
     "epochs": (1, MOST),
+    "steps": (1, MOST),
+    "patience": (1, MOST),
+    "accumulate": (1, MOST),
+    "checkpoints.every_steps": (1, MOST),
     "batch_size": (1, MOST),
     "count": (1, MOST),
     "seed": (0, 2**63 - 1),
@@ -63,6 +67,9 @@ WHOLE = {  # key: (least, most)
 }
 REAL = {  # key: an interval
     "seconds": "(0, inf)",
+    "minutes": "(0, inf)",
+    "checkpoints.every_minutes": "(0, inf)",
+    "gradient_clip": "(0, inf)",
     "label_dropout": "[0, 1]",
     "model.embedded_guidance": "[0, inf)",
     "ema.decay": "[0, 1)",
@@ -133,13 +140,14 @@ CHOICES = {
 }
 SWITCHES = (
     *("open", "format.webgpu", "data.flip", "data.antialias", "gif", "network.pyramid", "network.fourier"),
-    *("criterion.per_gap", "init_from_strict", "model.offload", "model.attention_slicing"),
+    *("criterion.per_gap", "init_from_strict", "gradient_checkpointing", "model.offload", "model.attention_slicing"),
 )
 WORDS = (
     *(
         "name",
         "objective",
         "monitor",
+        "early_stop",
         "metrics.protocol",
         "metrics.classifier",
         "init_from",
@@ -151,6 +159,7 @@ WORDS = (
 LISTS = ("only", "trusted", "network.widths", "network.attention", "network.multipliers", "network.taps")
 MAY_BE_NULL = (
     *("model.image_size", "data.max_images", "metrics.vlb_calls", "metrics.every_n_epochs", "trainer.gradient_clip_val"),
+    *("gradient_clip", "steps", "minutes", "checkpoints.every_steps", "checkpoints.every_minutes"),
     "sampler.threshold.most",
 )
 FOUND = ("data.num_classes", "model.conditions.count")  # of a folder
@@ -170,10 +179,11 @@ PARTS = (  # each has a _target_
     ),
     *(f"model.{part}" for part in ("network", "schedule", "target", "level", "space", "conditions")),
 )
-MAPPINGS = (*PARTS, "data", "variance", "metrics", "metrics.figures", "grid", "edit")
+MAPPINGS = (*PARTS, "data", "checkpoints", "variance", "metrics", "metrics.figures", "grid", "edit")
 SAME = (  # a part's setting, and where it is to be set
     *(("network.channels", "data.channels"), ("space.channels", "data.channels"), ("trainer.max_epochs", "epochs")),
     *(("network.image_size", "data.image_size"), ("space.size", "data.image_size")),
+    *(("trainer.gradient_clip_val", "gradient_clip"), ("trainer.accumulate_grad_batches", "accumulate")),
     *(("task.label_dropout", "label_dropout"), ("network.outputs", "variance.outputs")),
 )
 

@@ -69,6 +69,8 @@ def training_config(cfg: DictConfig, run: Run) -> dict:
         UserError: a mistake that can be found without importing torch.
     """
     check(cfg)
+    if cfg.steps or cfg.minutes:
+        cfg.epochs = None
     classes = len(open_source(plain(cfg)["data"]).class_names)
     if cfg.data.num_classes is None:  # a folder's classes are known once it is listed
         cfg.data.num_classes = classes

@@ -79,6 +79,14 @@ class Images(LightningDataModule):
         self.seed = seed
         self.train = Split(decoded, decoded.train, repeat)
         self.held_out = Split(decoded, decoded.held_out)
+        self.batches_done = 0  # of the epoch with which a training goes on
+
+    def state_dict(self) -> dict:
+        loop = self.trainer.fit_loop.epoch_loop
+        return {"batches": loop.batch_progress.current.ready % self.trainer.num_training_batches}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.batches_done = state["batches"]
 
     def setup(self, stage: str) -> None:
         """Put the images on a GPU that has room for them, so that no batch is waited for; else batches are pinned."""
@@ -91,7 +99,8 @@ class Images(LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         # On one device too: Lightning tells this sampler the epoch, so a resumed run sees the order of an unbroken one.
         replicas, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
-        return self._loader(self.train, EpochOrder(self.train, replicas, rank, shuffle=True, seed=self.seed))
+        done = self.batches_done * self.batch_size
+        return self._loader(self.train, EpochOrder(self.train, replicas, rank, self.seed, done))
 
     def val_dataloader(self) -> DataLoader:
         return self._loader(self.held_out, None)
@@ -112,15 +121,25 @@ class Images(LightningDataModule):
 
 
 class EpochOrder(DistributedSampler):
-    """An order of its own for each (seed, epoch); torch's has seed + epoch, so that seed 1 begins where seed 0 goes on."""
+    """An order of its own for each (seed, epoch); torch's has seed + epoch, so that seed 1 begins where seed 0 goes on.
+
+    Args:
+        done: images of the first epoch that are left out, as they were seen before.
+    """
+
+    def __init__(self, split: Split, replicas: int, rank: int, seed: int, done: int = 0):
+        super().__init__(split, replicas, rank, shuffle=True, seed=seed)
+        self.done = done
 
     def __iter__(self) -> Iterator[int]:
         seed, epoch = self.seed, self.epoch
         self.seed, self.epoch = mixed(seed, epoch), 0
         try:
-            return super().__iter__()
+            order = list(super().__iter__())
         finally:
             self.seed, self.epoch = seed, epoch
+        done, self.done = self.done, 0
+        return iter(order[done:])
 
 
 def images_of(config: dict, decoded: Decoded) -> Images:

@@ -23,9 +23,19 @@ NOT_PART_OF_THE_EXPERIMENT = (
     *("name", "logger", "grid", "objective", "compile", "data.cache_dir", "data.name", "checkpoint", "trusted", "trial"),
     "model.conditions.names",  # found in the data
     "resume_from",  # a place: its content counts
+    "checkpoints",
 )
 # Settings that came later, at which they change nothing: the runs of before keep their hash.
-LATER = {"steps": None, "minutes": None, "accumulate": 1, "trainer.accumulate_grad_batches": 1}
+LATER = {
+    "steps": None,
+    "minutes": None,
+    "early_stop": None,
+    "patience": 5,
+    "gradient_clip": None,
+    "accumulate": 1,
+    "gradient_checkpointing": False,
+    "trainer.accumulate_grad_batches": 1,
+}
 SUM = "# what follows, by its SHA-256: "  # the first line of config.yaml
 
 MOST_NODES = 100_000  # of a config

@@ -11,7 +11,7 @@ from dataclasses import replace
 from importlib.metadata import version
 
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, Timer
+from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor
 from lightning.pytorch.loggers import Logger
 
 from diffusion_lab.checkpoints import Checkpoint, load_checkpoint
@@ -24,9 +24,12 @@ from diffusion_lab.experiments.runs import Run, config_hash
 from diffusion_lab.experiments.shared_search import RunningTrial
 from diffusion_lab.files import replacing
 from diffusion_lab.hardware import choose_compile, keep_freed_memory, training_layout
+from diffusion_lab.networks.checkpointing import checkpoint_blocks
 from diffusion_lab.parts import build
 from diffusion_lab.tasks.task import Outcome, Setting, Task
-from diffusion_lab.training.callbacks import EpochLine, ProgressBar, StopDiverged, StopEarly, Throughput
+from diffusion_lab.training.budget import Budget
+from diffusion_lab.training.callbacks import EpochLine, GradientNorm, ProgressBar, StopDiverged, StopEarly, Throughput
+from diffusion_lab.training.midway import Midway
 from diffusion_lab.training.module import Training
 from diffusion_lab.training.saving import Kept, SafeCheckpoints
 
@@ -101,7 +104,13 @@ def shorter_training(config: dict) -> Checkpoint | None:
         return None
     checkpoint = load_checkpoint(config["resume_from"], config["trusted"])
     check_same_training(checkpoint.config, config, checkpoint.path)
-    for key, done in (("epochs", checkpoint.state["epoch"] + 1), ("steps", checkpoint.state["global_step"])):
+    minutes = checkpoint.state["callbacks"]["Timer"]["time_elapsed"]["train"] / 60
+    behind = {
+        "epochs": checkpoint.state["epoch"] + 1,
+        "steps": checkpoint.state["global_step"],
+        "minutes": round(minutes, 1),
+    }
+    for key, done in behind.items():
         if config.get(key) and config[key] <= done:
             raise UserError(f"resume_from={checkpoint.path} has {done} {key} behind it: take more than {key}={config[key]}")
     return checkpoint
@@ -125,7 +134,12 @@ def _train(
     """Run Lightning's loop; what it leaves is the last checkpoint."""
     config, run = setting.config, setting.run
     module = training_of(task, model, setting)
-    settings = {**config["trainer"], "precision": setting.machine.precision, "enable_progress_bar": _is_watched()}
+    settings = {
+        **config["trainer"],
+        "max_epochs": config["epochs"] or -1,
+        "precision": setting.machine.precision,
+        "enable_progress_bar": _is_watched(),
+    }
     early = StopEarly(config["monitor"], RunningTrial(**config["trial"]).is_to_stop) if config["trial"] else None
     callbacks = [*task.callbacks(setting), *standard_callbacks(config, run), *([early] if early else [])]
     more = {"callbacks": callbacks, "logger": loggers, "plugins": SafeCheckpoints(), "default_root_dir": str(run.folder)}
@@ -140,6 +154,8 @@ def _train(
 def training_of(task: Task, model: NoisyModel, setting: Setting) -> Training:
     """What Lightning trains."""
     config, device = setting.config, setting.machine.device
+    if config["gradient_checkpointing"]:
+        checkpoint_blocks(model.network)
     return task.training(
         model.to(memory_format=training_layout(device)),
         optimizer=build(config["optimizer"], "optimizer"),
@@ -147,18 +163,27 @@ def training_of(task: Task, model: NoisyModel, setting: Setting) -> Training:
         seed=config["seed"],
         config=config,
         compiled=choose_compile(config["compile"], device),
+        budget=budget_of(config),
     )
+
+
+def budget_of(config: dict) -> Budget:
+    return Budget(config["epochs"], config["steps"], config["minutes"])
 
 
 def standard_callbacks(config: dict, run: Run) -> list[Callback]:
     """Lightning's callbacks of every training: averaging, clocks, curves, checkpoints."""
     averaging = [build(config["ema"], "ema")] if config["ema"] else []
+    between = config["checkpoints"]
     keep = {"dirpath": run.checkpoints, "save_on_train_epoch_end": True, "enable_version_counter": False}
     return [
         *averaging,
-        Timer(),
+        *budget_of(config).callbacks(),
         StopDiverged(),
         Throughput(),
+        GradientNorm(),
+        *([EarlyStopping(config["early_stop"], patience=config["patience"])] if config["early_stop"] else []),
+        Midway(run.last_checkpoint, between["every_minutes"], between["every_steps"]),
         LearningRateMonitor(logging_interval="step"),
         ProgressBar() if _is_watched() else EpochLine(),
         Kept(filename="best", monitor=config["monitor"], **keep),
@@ -197,15 +222,15 @@ def _choices(task: Task, config: dict) -> dict[str, str]:
 
 def _cost(checkpoint: Checkpoint, images: Images, model: NoisyModel) -> dict:
     clocks = checkpoint.state["callbacks"]  # of all sessions of a resumed run
-    seconds = clocks["Throughput"]["seconds"]
-    epochs = checkpoint.state["epoch"] + 1
+    seconds, epochs = clocks["Throughput"]["seconds"], checkpoint.state["epoch"] + 1
+    seen = clocks["Throughput"].get("images") or epochs * len(images.train)  # an older version did not count them
     return {
         "parameters": sum(parameter.numel() for parameter in model.network.parameters()),
         "epochs": epochs,
         "steps": checkpoint.state["global_step"],
         "train_seconds": seconds,
         "fit_seconds": clocks["Timer"]["time_elapsed"]["train"],  # validation and pictures as well
-        "train_images_per_second": epochs * len(images.train) / seconds,
+        "train_images_per_second": seen / seconds,
     }
 
 
@@ -223,6 +248,7 @@ def quiet_lightning() -> None:
         ".*does not have many workers.*",
         ".*Checkpoint directory .* exists.*",
         ".*smaller than the logging.*",
+        ".*your dataloader is not resumable.*",  # it is: its sampler
         ".*The dirpath has changed.*",  # from that of the shorter training
     ):
         warnings.filterwarnings("ignore", message)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTheme
@@ -17,7 +18,10 @@ class Throughput(Callback):
     trained so far: `train_seconds`, without validation, of all sessions of a resumed run."""
 
     def __init__(self):
-        self.seconds = 0.0
+        self.seconds, self.seen = 0.0, 0
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self.on_train_epoch_start(trainer, module)  # which a training does not come by that goes on within an epoch
 
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.images, self.start = 0, time.perf_counter()
@@ -25,7 +29,9 @@ class Throughput(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs, batch, batch_idx: int) -> None:
         now = time.perf_counter()
-        self.images += len(batch.pixels) * trainer.world_size
+        images = len(batch.pixels) * trainer.world_size
+        self.images += images
+        self.seen += images
         self.seconds += now - self.last
         self.last = now
         if (batch_idx + 1) % trainer.log_every_n_steps == 0:
@@ -36,10 +42,19 @@ class Throughput(Callback):
         module.log("train_seconds", self.seconds)
 
     def state_dict(self) -> dict:
-        return {"seconds": self.seconds}
+        return {"seconds": self.seconds, "images": self.seen}
 
     def load_state_dict(self, state: dict) -> None:
-        self.seconds = state["seconds"]
+        self.seconds, self.seen = state["seconds"], state.get("images", 0)
+
+
+class GradientNorm(Callback):
+    """Logs the norm of a step's gradients, before they are clipped, as often as the loss: `train/gradient_norm`."""
+
+    def on_before_optimizer_step(self, trainer: Trainer, module: LightningModule, optimizer) -> None:
+        if (trainer.global_step + 1) % trainer.log_every_n_steps == 0:
+            gradients = [each.grad for each in module.parameters() if each.grad is not None]
+            module.log("train/gradient_norm", torch.nn.utils.get_total_norm(gradients))
 
 
 class ProgressBar(RichProgressBar):
@@ -67,7 +82,8 @@ class EpochLine(Callback):
             held_out = sorted((name for name in figures if name.startswith("val/")), key=list(figures).index)
             names = ("train/loss_epoch", *held_out, "images_per_second")
             shown = ", ".join(f"{name} {figures[name]:.4g}" for name in names if name in figures)
-            print(f"epoch {trainer.current_epoch + 1} of {trainer.max_epochs}: {shown}", flush=True)
+            where = f" of {trainer.max_epochs}" if trainer.max_epochs > 0 else f", step {trainer.global_step}"
+            print(f"epoch {trainer.current_epoch + 1}{where}: {shown}", flush=True)
 
 
 class StopDiverged(Callback):
@@ -78,19 +94,26 @@ class StopDiverged(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs, batch, batch_idx: int) -> None:
         if (batch_idx + 1) % trainer.log_every_n_steps == 0 or trainer.is_last_batch:
-            self._check(trainer, outputs["loss"], "the loss")
+            check_finite(trainer, outputs["loss"], "the loss")
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
-        for name, weights in module.named_parameters():
-            self._check(trainer, weights, f"the weights {name.removeprefix('model.')}")
+        check_weights(trainer, module)
         for name in sorted(trainer.callback_metrics):
             if name.startswith("val/"):
-                self._check(trainer, trainer.callback_metrics[name], name)
+                check_finite(trainer, trainer.callback_metrics[name], name)
 
-    def _check(self, trainer: Trainer, value: Tensor, what: str) -> None:
-        if not value.isfinite().all():
-            where = f"after step {trainer.global_step}, in epoch {trainer.current_epoch + 1},"
-            raise Diverged(f"training diverged: {where} {what} is not finite; take a lower optimizer.lr")
+
+def check_weights(trainer: Trainer, module: LightningModule) -> None:
+    """Raise Diverged where a weight is not finite."""
+    for name, weights in module.named_parameters():
+        check_finite(trainer, weights, f"the weights {name.removeprefix('model.')}")
+
+
+def check_finite(trainer: Trainer, value: Tensor, what: str) -> None:
+    """Raise Diverged where `value`, of a training that goes on, is not finite."""
+    if not value.isfinite().all():
+        where = f"after step {trainer.global_step}, in epoch {trainer.current_epoch + 1},"
+        raise Diverged(f"training diverged: {where} {what} is not finite; take a lower optimizer.lr")
 
 
 class StopEarly(Callback):
@@ -106,7 +129,7 @@ class StopEarly(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         epoch, value = trainer.current_epoch + 1, float(trainer.callback_metrics[self.monitor])
-        if epoch < trainer.max_epochs:
+        if epoch != trainer.max_epochs and not trainer.should_stop:
             stops = trainer.is_global_zero and self.is_to_stop(epoch, value)
             if trainer.strategy.broadcast(stops):
                 self.why = f"after epoch {epoch}, {self.monitor} {value:.4g}, early_terminate stopped it"

@@ -12,7 +12,9 @@ from diffusion_lab.data.images import Batch
 from diffusion_lab.denoiser import NoisyModel
 from diffusion_lab.hardware import compile_mode
 from diffusion_lab.process.seeds import mixed
+from diffusion_lab.training.budget import TICKS, Budget
 from diffusion_lab.training.learning_rates import put_at
+from diffusion_lab.training.midway import go_on_in_the_epoch
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +29,7 @@ class Training(LightningModule):
         seed: the random numbers of epoch e depend on (seed, e) alone, so a resumed run repeats an unbroken one.
         config: plain values, carried by every checkpoint.
         compiled: run the objective, forward and backward, through torch.compile.
+        budget: how long it is to be.
     """
 
     def __init__(
@@ -37,6 +40,7 @@ class Training(LightningModule):
         seed: int,
         config: dict,
         compiled: bool = False,
+        budget: Budget | None = None,
     ):
         super().__init__()
         self.model = model
@@ -45,12 +49,12 @@ class Training(LightningModule):
         self.seed = seed
         self.config = config
         self.compiled = compiled
-        self.total_steps = 1  # known when it begins
+        self.budget = budget or Budget()
 
     @property
     def progress(self) -> float:
-        """The share of all steps that are done."""
-        return self.global_step / self.total_steps
+        """The share of the budget that is behind, from 0 to 1."""
+        return self.budget.share_done(self.trainer) if self._trainer else 0.0
 
     def objective(self, image: Tensor, label: Tensor, noise: Tensor, time: Tensor) -> Tensor:
         """The loss, a scalar, of images (B, C, H, W) in the model's space with this noise at these diffusion times (B,)."""
@@ -76,21 +80,21 @@ class Training(LightningModule):
 
     def configure_optimizers(self):
         optimizer = self.optimizer(self.parameters())
-        self.total_steps = self.trainer.estimated_stepping_batches
-        scheduler = self.learning_rate(optimizer, total_steps=self.total_steps)
+        scheduler = self.learning_rate(optimizer, total_steps=self.budget.schedule_steps(self.trainer))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def lr_scheduler_step(self, scheduler, metric) -> None:
+        if self.budget.minutes:
+            put_at(scheduler, int(self.progress * TICKS))
+        else:
+            scheduler.step()
 
     def on_train_start(self) -> None:
         """A training that goes on from a shorter one had another rate there: the schedule is that of the whole."""
         scheduler = self.lr_schedulers()
         if self.global_step and isinstance(scheduler, LambdaLR) and put_at(scheduler, scheduler.last_epoch):
-            rate, step = scheduler.get_last_lr()[0], self.global_step
-            log.info(
-                "learning rate: %.3g from here, where its schedule over all %d steps is at step %d",
-                rate,
-                self.total_steps,
-                step,
-            )
+            rate, done = scheduler.get_last_lr()[0], 100 * self.progress
+            log.info("learning rate: %.3g from here, as its schedule over %s has it after %.0f %%", rate, self.budget, done)
 
     def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
         # Lightning's own refuses fused optimizers under bf16, for the sake of a gradient scaler that bf16 does not have.
@@ -101,3 +105,6 @@ class Training(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         checkpoint["config"] = self.config
+
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        go_on_in_the_epoch(checkpoint)

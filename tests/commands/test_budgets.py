@@ -1,0 +1,85 @@
+"""Trainings of so many steps or minutes, cut short and gone on with in the middle of an epoch."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from diffusion_lab.checkpoints import load_checkpoint
+from diffusion_lab.commands.train import train
+from diffusion_lab.experiments.runs import Run
+from diffusion_lab.training.callbacks import Throughput
+from tests.conftest import TINY, UNSCORED, composed
+
+# Everything random: the order, flips, hidden labels, times, noise, dropout. An epoch has five steps.
+NETWORK = ("network=adm_unet", "network.width=8", "network.multipliers=[1,2]", "network.blocks=1", "network.attention=[]")
+RANDOM = (*NETWORK, "network.head_channels=8", "network.dropout=0.3", "data.flip=true", "learning_rate=constant")
+OPTIONS = (*(option for option in TINY if "network" not in option), *UNSCORED, *RANDOM, "logger=csv")
+
+
+def trained(folder: Path, *overrides: str) -> Run:
+    train(composed("train", *OPTIONS, *overrides), str(folder), is_multirun=False)
+    return Run(folder)
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory) -> Run:
+    """Of eight steps, the last of them in the middle of the second epoch."""
+    return trained(tmp_path_factory.mktemp("unbroken") / "run", "steps=8")
+
+
+def same(run: Run, other: Run) -> bool:
+    """Whether two trainings ended in the same weights, averages, optimizer and figures, bit for bit."""
+    states = [torch.load(each.last_checkpoint, weights_only=True) for each in (run, other)]
+    for part in ("state_dict", "current_model_state"):
+        assert all(torch.equal(*(state[part][key] for state in states)) for key in states[0][part]), part
+    moments = [state["optimizer_states"][0]["state"] for state in states]
+    assert all(torch.equal(moments[0][i]["exp_avg"], moments[1][i]["exp_avg"]) for i in moments[0])
+    curves = [
+        {row["step"]: row["train/loss_step"] for row in each.curves() if "train/loss_step" in row} for each in (run, other)
+    ]
+    assert curves[1].items() <= curves[0].items()  # where it was cut short there is one more
+    return run.results()["image_loss"] == other.results()["image_loss"]
+
+
+def test_steps_end_in_the_middle_of_an_epoch_with_all_that_an_end_has(unbroken):
+    results = unbroken.results()
+    assert (results["steps"], results["epochs"], results["status"]) == (8, 2, "finished")
+    assert unbroken.epochs_done() == 2
+    assert unbroken.config()["epochs"] is None
+    assert load_checkpoint(unbroken.checkpoints / "best.ckpt").state["global_step"] in (5, 8)
+
+
+def test_killed_within_an_epoch_it_ends_as_if_never_killed(unbroken, tmp_path, monkeypatch):
+    count = Throughput.on_train_batch_end
+
+    def crash(self, trainer, *rest):
+        if trainer.global_step == 8:
+            raise RuntimeError("the machine died")
+        count(self, trainer, *rest)
+
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="the machine died"):
+        patched.setattr(Throughput, "on_train_batch_end", crash)
+        trained(tmp_path / "run", "steps=8", "checkpoints.every_steps=7")
+    assert load_checkpoint(Run(tmp_path / "run").last_checkpoint).state["global_step"] == 7
+    assert same(trained(tmp_path / "run", "steps=8"), unbroken)
+
+
+def test_a_longer_training_goes_on_within_the_epoch(unbroken, tmp_path):
+    shorter = trained(tmp_path / "shorter", "steps=3")
+    assert same(trained(tmp_path / "longer", "steps=8", f"resume_from={shorter.folder}"), unbroken)
+
+
+def test_minutes_end_a_training_and_its_learning_rate_is_fitted_to_them(tmp_path):
+    run = trained(tmp_path / "run", "minutes=0.04", "learning_rate=warmup_cosine", "trainer.log_every_n_steps=1")
+    assert 2.4 <= run.results()["fit_seconds"] < 8
+    rates = [row["lr-AdamW"] for row in run.curves() if "lr-AdamW" in row]
+    assert rates[-1] < max(rates) / 2
+    assert run.results()["steps"] == len(rates)
+    assert any("train/gradient_norm" in row for row in run.curves())
+
+
+def test_early_stop_ends_what_no_longer_gets_better(tmp_path):
+    words = ("epochs=9", "early_stop=val/image_loss", "patience=1", "optimizer.lr=1e-12", "accumulate=3")
+    results = trained(tmp_path / "run", *words).results()
+    assert (results["epochs"], results["steps"]) == (2, 4)  # of five batches, two steps an epoch
