@@ -126,7 +126,7 @@ def test_cifar10_presets_have_the_published_sizes(preset):
 
 @pytest.mark.parametrize(
     ("preset", "level"),
-    [("reference", "noise_power"), ("edm_cifar10", "log_sigma"), ("ddpm_cifar10", "time"), ("photos", "noise_power")],
+    [("reference", "noise_power"), ("edm_cifar10", "log_sigma"), ("ddpm_cifar10", "time"), ("photos", "signal_power")],
 )
 def test_each_preset_shows_the_network_the_level_its_system_does(preset, level):
     assert config_of(preset)["choices"]["level"] == level

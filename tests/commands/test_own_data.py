@@ -62,6 +62,12 @@ def test_a_class_is_drawn_by_its_name(ponds, tmp_path):
     assert ponds[0].config()["data"]["name"] == "pond"
 
 
+def test_augmentation_that_does_not_leak_trains_the_default_network(tmp_path):
+    own = (*OWN, "augment=nonleaky", f"data.root={painted(tmp_path / 'pond', 0)}")
+    train(composed("train", *own), str(tmp_path / "run"), is_multirun=False)
+    assert Run(tmp_path / "run").results()["choices"]["augmentation"] == "edm"
+
+
 WIDE = ("data.image_size=[8,12]", "data.channels=4", "network.patch=1")
 
 

@@ -62,3 +62,13 @@ def test_channel_norm_normalises_each_pixel():
 def test_wrong_size_names_the_multiple():
     with pytest.raises(UserError, match=r"image_size=30 .* multiple of 4"):
         UNet(channels=1, image_size=30)
+
+
+def test_what_was_done_to_an_image_matters_and_zeros_are_nothing():
+    torch.manual_seed(0)
+    network = waken(UNet(1, 8, widths=(8, 8), heads=(0, 0), augmented=9))
+    noisy, level = torch.randn(2, 1, 8, 8), torch.tensor([0.2, 0.9])
+    told = network(noisy, level, augmented=torch.eye(9)[:2])
+    assert (told - network(noisy, level)).abs().max() > 1e-4
+    torch.testing.assert_close(network(noisy, level, augmented=torch.zeros(2, 9)), network(noisy, level), rtol=0, atol=0)
+    assert not any("augmented" in name for name, _ in UNet(1, 8).named_parameters())

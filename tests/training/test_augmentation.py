@@ -160,5 +160,5 @@ def test_training_tells_the_network_what_was_done_and_drawing_nothing():
 
 def test_a_network_that_cannot_be_told_is_named():
     task = DenoiserTask(CRITERION, log_normal, 0.0, edm)
-    with pytest.raises(UserError, match="UNet cannot be told: take network=ddpmpp or ncsnpp, or augmentation=none"):
+    with pytest.raises(UserError, match=r"UNet cannot be told: take augment=nonleaky .* or augmentation=none"):
         task.check(denoiser_of(UNet(1, 8, widths=(8,), heads=(0,))), setting=None)

@@ -14,20 +14,21 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from diffusion_lab.commands.console import exit_on_user_error
+from diffusion_lab.commands.suited import now_and_then, suited_epochs, suited_size, where_larger
 from diffusion_lab.conf_path import CONF
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.runs import folder_name, run_name
 
 
 def prepare_hydra() -> None:
-    """Make `${run_name:...}`, `${folder_name:PATH,ELSE}` and `${where_labels:COUNT,THEN,ELSE}` known to configs; spare Hydra
-    copies of its store.
+    """Make the resolvers known that configs use, such as `${run_name:...}`; spare Hydra copies of its store.
 
     Hydra deep-copies the store of its own configs for each group that --help lists and for each job of a multirun, and
     changes none of the copies: that was 0.5 s of --help's 1.2.
     """
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
-    OmegaConf.register_new_resolver("folder_name", folder_name, replace=True)
+    for resolver in (folder_name, suited_size, suited_epochs, now_and_then, where_larger):
+        OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
     OmegaConf.register_new_resolver("where_labels", lambda count, then, other: then if count else other, replace=True)
     ConfigStore.__deepcopy__ = lambda store, memo: store
 

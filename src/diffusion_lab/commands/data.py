@@ -6,6 +6,7 @@ import json
 from functools import cache
 from typing import TYPE_CHECKING
 
+from diffusion_lab.commands.suited import forget_folders
 from diffusion_lab.parts import build
 
 if TYPE_CHECKING:  # NumPy and Pillow are not needed to find a mistake in a config
@@ -25,6 +26,7 @@ def open_source(data: dict) -> Source:
 def forget_sources() -> None:
     """Look for images anew: what a job finds is what is there when it begins."""
     _opened.cache_clear()
+    forget_folders()
 
 
 @cache

@@ -15,6 +15,7 @@ from diffusion_lab.commands.console import command, print_figures, short
 from diffusion_lab.commands.data import decode_source, open_source
 from diffusion_lab.commands.job import alone, attempt, to_minimise
 from diffusion_lab.commands.stages import is_stage, with_teacher
+from diffusion_lab.commands.suited import choices_said
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.continuing import checkpoint_of, run_of, shorter_one
 from diffusion_lab.experiments.runs import Run, config_hash, content_of, sha256_of
@@ -47,6 +48,9 @@ def run_once(cfg: DictConfig, run: Run) -> dict:
     with alone(run, config) as work:
         if work.results is None:
             offer(run, config)
+            said = choices_said(cfg)
+            if said:
+                log.info(said)
         return work.results or work.finish(fit(config, run))
 
 

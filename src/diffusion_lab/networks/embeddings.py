@@ -60,17 +60,20 @@ def class_rows(label: Tensor | None, like: Tensor, none: int) -> Tensor:
     return torch.where(label < 0, none, label)
 
 
-def condition_of(levels: nn.Module, classes: ClassEmbedding | None, level: Tensor, label: Tensor | None) -> Tensor:
+def condition_of(
+    levels: nn.Module, classes: ClassEmbedding | None, level: Tensor, label: Tensor | None, more: Tensor | None = None
+) -> Tensor:
     """What tells a network's blocks the noise level and the class: the sum of their embeddings, activated, (B, width).
 
     Args:
         levels: the embedding of the level (B,).
         classes: that of the label (B,), see ClassEmbedding; None for a network without labels.
+        more: the embedding (B, width) of what else there is to know.
     """
     condition = levels(level)
     if classes is not None:
         condition = condition + classes(label, level)
-    return F.silu(condition)
+    return F.silu(condition if more is None else condition + more)
 
 
 def thousand_steps(width: int) -> Sinusoid:

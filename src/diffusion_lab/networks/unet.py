@@ -84,6 +84,8 @@ class UNet(nn.Module):
         patch: side of the stem's space-to-depth patches, in pixels.
         condition: width of the vector that carries noise level and class.
         highest_frequency: of the noise level's sinusoids, in periods over the unit interval.
+        augmented: how many numbers it is shown about what was done to a training image, see
+            `diffusion_lab.training.augmentation`; 0 for a network that is shown none.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class UNet(nn.Module):
         patch: int = 2,
         condition: int = 256,
         highest_frequency: float = 100.0,
+        augmented: int = 0,
     ):
         super().__init__()
         factor = patch * 2 ** (len(widths) - 1)
@@ -107,6 +110,7 @@ class UNet(nn.Module):
             Sinusoid(16, 1.0, highest_frequency), nn.Linear(32, condition), nn.SiLU(), nn.Linear(condition, condition)
         )
         self.classes = ClassEmbedding(num_classes, condition) if num_classes else None
+        self.augmented = nn.Linear(augmented, condition, bias=False) if augmented else None
         self.stem = nn.Conv2d(channels * patch**2, widths[0], 3, padding=1)
         x, skips = widths[0], []
         self.down, self.middle, self.up = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
@@ -125,12 +129,14 @@ class UNet(nn.Module):
         self.norm = ChannelNorm(x)
         self.out = zeroed(nn.Conv2d(x, channels * outputs * patch**2, 3, padding=1))
 
-    def forward(self, noisy: Tensor, level: Tensor, label: Tensor | None = None) -> Tensor:
+    def forward(self, noisy: Tensor, level: Tensor, label: Tensor | None = None, augmented: Tensor | None = None) -> Tensor:
         """noisy (B, C, H, W), level (B,) in [0, 1], label (B,) int64 with -1 for none, or None.
 
+        augmented (B, numbers) says what was done to the image under the noise; None, or zeros: nothing.
         Returns (B, C * outputs, H, W), the first image first.
         """
-        condition = condition_of(self.level, self.classes, level, label)
+        told = None if self.augmented is None or augmented is None else self.augmented(augmented)
+        condition = condition_of(self.level, self.classes, level, label, told)
         x = F.pixel_unshuffle(noisy, self.patch).contiguous(memory_format=torch.channels_last)
         x, skips = self.stem(x), []
         for i, blocks in enumerate(self.down):

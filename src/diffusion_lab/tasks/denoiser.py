@@ -49,7 +49,7 @@ class DenoiserTask(Task):
         if self.augmentation(torch.zeros(1, *model.shape))[1] is not None and not getattr(model.network, "augmented", None):
             raise UserError(
                 f"augmentation says what it did to an image, and {type(model.network).__name__} cannot be told: "
-                "take network=ddpmpp or ncsnpp, or augmentation=none"
+                "take augment=nonleaky with network=unet, unet_64px, ddpmpp or ncsnpp, or augmentation=none"
             )
         asked = metrics(setting.config)
         check_objective(asked, setting.config["objective"])

@@ -1,0 +1,80 @@
+"""What is chosen for a folder of images where nothing else is typed."""
+
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from diffusion_lab.commands.checks import plain
+from diffusion_lab.commands.suited import choices_said, forget_folders, suited_epochs, suited_size
+from tests.conftest import composed
+
+
+def folder(place: Path, count: int, size: tuple[int, int]) -> Path:
+    place.mkdir(exist_ok=True)
+    for i in range(count):
+        Image.new("L", size).save(place / f"{i:04d}.png")
+    forget_folders()
+    return place
+
+
+@pytest.mark.parametrize(
+    ("size", "pixels"), [((500, 333), 64), ((64, 90), 64), ((63, 63), 56), ((32, 40), 32), ((30, 28), 28), ((5, 5), 8)]
+)
+def test_the_size_is_the_images_up_to_64_px_and_suits_the_network(tmp_path, size, pixels):
+    cfg = composed("train", "data=folder", f"data.root={folder(tmp_path / 'x', 12, size)}")
+    assert cfg.data.image_size == suited_size(str(tmp_path / "x")) == pixels
+    network = plain(cfg)["network"]
+    assert pixels % (network["patch"] * 2 ** (len(network["widths"]) - 1)) == 0
+    assert len(network["widths"]) == len(network["heads"]) == (3 if pixels >= 48 else 2)
+
+
+def test_few_images_are_seen_more_often_and_what_was_typed_stays(tmp_path):
+    root = folder(tmp_path / "x", 300, (70, 50))
+    (root / "broken.png").write_bytes(b"")
+    forget_folders()
+    assert suited_epochs("folder", str(root), None, 18) == 498  # 150,000 of 301
+    assert suited_epochs("folder", str(root), 200, 18) == 750
+    assert suited_epochs("folder", str(root), 20, 18) == 1000
+    assert suited_epochs("mnist_5k", str(root), None, 18) == 18
+    assert suited_epochs("folder", str(tmp_path / "nowhere"), None, 18) == 18
+    cfg = composed("train", "data=folder", f"data.root={root}")
+    assert cfg.grid.every_n_epochs == 49
+    said = choices_said(cfg)
+    assert said.startswith("chosen for 301 images of about 70 x 50 px: data.image_size=48, epochs=498 (149,898 images seen)")
+    typed = composed("train", "data=folder", f"data.root={root}", "epochs=3", "data.image_size=32")
+    assert (typed.epochs, typed.data.image_size, choices_said(typed)) == (3, 32, None)
+    assert choices_said(composed("train")) is None
+
+
+def test_the_default_run_is_as_it_was():
+    config = plain(composed("train"))
+    assert (config["epochs"], config["data"]["image_size"], config["grid"]["every_n_epochs"]) == (18, 28, 5)
+    assert (config["network"]["widths"], config["network"]["heads"], config["network"]["patch"]) == ([64, 64], [0, 2], 2)
+
+
+@pytest.mark.parametrize(("preset", "size"), [("small", 32), ("medium", 64), ("large", 128)])
+def test_presets_follow_the_evidence(tmp_path, preset, size):
+    """docs/which_choice.md: the image target, DPM-Solver++ with a little fresh noise."""
+    root = folder(tmp_path / "x", 100, (200, 200))
+    config = plain(composed("train", f"experiment={preset}", f"data.root={root}"))
+    assert (config["data"]["image_size"], config["epochs"]) == (size, 1000)
+    assert (config["choices"]["target"], config["choices"]["sampler"]) == ("image", "dpmpp_2m_eta")
+    assert size // config["network"]["patch"] // 2 ** (len(config["network"]["widths"]) - 1) == 8
+
+
+def test_photos_no_longer_take_what_the_docs_advise_against():
+    words = plain(composed("train", "experiment=photos"))["choices"]
+    assert (words["target"], words["sampler"], words["network"]) == ("image", "dpmpp_2m_eta", "unet_64px")
+
+
+@pytest.mark.parametrize(
+    ("word", "flip", "shift", "augmentation"),
+    [("none", False, 0, "none"), ("flip", True, 0, "none"), ("shift", False, 2, "none"), ("nonleaky", False, 0, "edm")],
+)
+def test_augment_is_a_word_over_what_there_is(word, flip, shift, augmentation):
+    config = plain(composed("train", "data=cifar10", f"augment={word}"))  # whose own is a flip
+    assert (config["data"]["flip"], config["data"]["shift"]) == (flip, shift)
+    assert config["choices"]["augmentation"] == augmentation
+    assert config["network"].get("augmented") == (9 if word == "nonleaky" else None)
+    assert plain(composed("train", "data=cifar10"))["data"]["flip"]
