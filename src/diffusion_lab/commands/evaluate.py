@@ -15,7 +15,7 @@ from diffusion_lab.commands.console import calls_progress, print_figures, short
 from diffusion_lab.commands.data import decode_source, open_source
 from diffusion_lab.commands.job import alone, attempt, to_minimise
 from diffusion_lab.errors import UserError
-from diffusion_lab.experiments.runs import Run, content_of, folder_name, sha256_of
+from diffusion_lab.experiments.runs import Run, content_of, sha256_of
 from diffusion_lab.parts import build
 
 if TYPE_CHECKING:
@@ -61,14 +61,8 @@ def evaluation_config(cfg: DictConfig) -> tuple[dict, Checkpoint]:
         config = {**_pretrained(opened, cfg), **asked, "checkpoint_sha256": content_of(opened.folder.path)}
     else:
         config = {**with_choices(opened.config, cfg), **asked, "checkpoint_sha256": sha256_of(opened.path)}
-    config["data"] = _named(config["data"], (opened.config.get("data") or {}).get("root"))
     contents = {**config.get("contents", {}), "data": open_source(config["data"]).fingerprint[:16]}
     return {**config, "contents": contents}, opened
-
-
-def _named(data: dict, root: str | None) -> dict:
-    """A `data` config with the name of the folder that it is of now, where it was named after the folder `root`."""
-    return {**data, "name": folder_name(data["root"])} if root and data.get("name") == folder_name(root) else data
 
 
 def _pretrained(opened: Pipeline, cfg: DictConfig) -> dict:

@@ -18,6 +18,7 @@ from diffusion_lab.commands.console import exit_on_user_error, short
 from diffusion_lab.commands.data import decode_source, open_source
 from diffusion_lab.conf_path import CONF
 from diffusion_lab.errors import UserError, user_error_in
+from diffusion_lab.experiments.runs import data_name
 from diffusion_lab.parts import build
 
 CONSTANT = ("single_level",)  # nothing dissolves under these, so they are drawn only where they are asked for
@@ -89,7 +90,7 @@ def _plot_schedules(config: dict, schedules: dict[str, dict]) -> Path:
     space.measure(batch.pixels for batch in batches_of(Split(decoded, decoded.train), 4096))
     pixels = Split(decoded, decoded.held_out).__getitems__([0]).pixels[0]
     built = {name: build(schedule, f"schedule {name}") for name, schedule in schedules.items()}
-    figure = schedule_figure(built, space, pixels, config["data"]["name"])
+    figure = schedule_figure(built, space, pixels, data_name(config["data"]))
     file = Path.cwd() / f"outputs/plot/{datetime.datetime.now():%Y-%m-%d_%H-%M-%S}/schedules.png"
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file)

@@ -58,7 +58,7 @@ def where_larger(size, least: int, then, otherwise):
 
 def choices_said(cfg: DictConfig) -> str | None:
     """What was chosen for a folder, and why, in a line; None where everything was typed."""
-    found = _folder(cfg.data.root) if cfg.choices.data == "folder" else None
+    found = _folder(cfg.data.root) if cfg.data.name == "folder" else None
     if found is None:
         return None
     chosen = []

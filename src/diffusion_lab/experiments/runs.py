@@ -20,7 +20,7 @@ from diffusion_lab.files import remove_scratch, write_json, write_text
 
 # What may change without changing the experiment: names, places, how it is watched and how it is computed.
 NOT_PART_OF_THE_EXPERIMENT = (
-    *("name", "logger", "grid", "objective", "compile", "data.cache_dir", "data.name", "checkpoint", "trusted", "trial"),
+    *("name", "logger", "grid", "objective", "compile", "data.cache_dir", "checkpoint", "trusted", "trial"),
     "model.conditions.names",  # found in the data
     "resume_from",  # a place: its content counts
     "checkpoints",
@@ -38,6 +38,7 @@ LATER = {
 }
 SUM = "# what follows, by its SHA-256: "  # the first line of config.yaml
 
+OWN_IMAGES = {"folder": "root", "captions": "root", "huggingface": "path"}  # data sets: which key says where they are
 MOST_NODES = 100_000  # of a config
 LARGEST = 1e39  # number of a file: those of trainings are of 32 bits, and what is near the end of 64 overflows in a mean
 
@@ -282,6 +283,13 @@ def ends_epoch(row: dict) -> bool:
     """Whether a row of metrics.csv is that of an epoch's end: there the held-out errors stand, whichever they are, and how
     long was trained so far."""
     return "train_seconds" in row
+
+
+def data_name(data: dict) -> str | None:
+    """What the data set of a config is called: one's own images by where they are."""
+    name = data.get("name")
+    place = data.get(OWN_IMAGES.get(str(name)))
+    return folder_name(place, otherwise=name) if isinstance(place, str) else name
 
 
 def folder_name(root: str | None, otherwise: str = "") -> str:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from diffusion_lab.experiments.runs import data_name
 from diffusion_lab.export.subject import Exported, Subject
 from diffusion_lab.figures import declared
 from diffusion_lab.files import write_text
@@ -35,8 +36,9 @@ def card(subject: Subject, exported: Exported) -> str:
         f"trained with diffusion-lab on {_data(config)}.",
         f"It can be asked for {len(denoiser.conditions)} classes: {names}." if names else "It knows no classes.",
     ]
+    licence = LICENCES.get(config["data"]["name"], "not known here")
     sections = {
-        "Training data": [f"{config['data']['name']}. Licence: {LICENCES.get(config['data']['name'], 'not known here')}."],
+        "Training data": [f"{data_name(config['data'])}. Licence: {licence}."],
         "Choices": _choices(config),
         "Figures": _figures(subject.results),
         "Use": [f"```{exported.language}", exported.usage, "```", "", *(f"- {note}." for note in exported.notes)],
@@ -53,7 +55,7 @@ def card(subject: Subject, exported: Exported) -> str:
 
 def _data(config: dict) -> str:
     most = config["data"].get("max_images")
-    return f"{config['data']['name']}" + (f", its first {most:,} images" if most else "") + f", {config['epochs']} epochs"
+    return f"{data_name(config['data'])}" + (f", its first {most:,} images" if most else "") + f", {config['epochs']} epochs"
 
 
 def _choices(config: dict) -> list[str]:

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from diffusion_lab.errors import UserError
+from diffusion_lab.experiments.runs import data_name
 from diffusion_lab.export.onnx import OnnxDenoiser, write_onnx
 from diffusion_lab.export.runtime import WASM, WEBGPU, runtime_files
 from diffusion_lab.export.step import Step
@@ -84,7 +85,7 @@ def description(subject: Subject, samplers: dict, fill: Callable) -> dict:
     is_free = "checkpoint" not in guidance and not guidance.get("rescale")  # which the page can do as it was trained
     return {
         "name": subject.name,
-        "data": config["data"]["name"],
+        "data": data_name(config["data"]),
         "shape": list(denoiser.shape),
         "classes": denoiser.conditions.names,
         "mean": denoiser.space.mean.flatten().tolist(),

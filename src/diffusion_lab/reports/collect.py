@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from diffusion_lab.experiments.runs import NOT_PART_OF_THE_EXPERIMENT, Run, one_number
+from diffusion_lab.experiments.runs import NOT_PART_OF_THE_EXPERIMENT, OWN_IMAGES, Run, data_name, one_number
 from diffusion_lab.figures import DRAWN, FIGURES, Figure, declared
 from diffusion_lab.sizes import size_text
 
@@ -113,11 +113,11 @@ def _named(words: dict[Run, dict], configs: dict[Run, dict]) -> dict[Run, dict]:
     names, contents = {}, {}
     for run, config in configs.items():
         data = _mapping(config, "data")
-        if data.get("name") not in (None, words[run].get("data")):
-            names[run] = str(data["name"])
+        if str(data.get("name")) in OWN_IMAGES:
+            names[run] = str(data_name(data))
             contents[run] = str(_mapping(config, "contents").get("data", data.get("root")))
     for run, name in list(names.items()):
-        if len({contents[other] for other in names if _mapping(configs[other], "data")["name"] == name}) > 1:
+        if len({contents[other] for other in names if data_name(_mapping(configs[other], "data")) == name}) > 1:
             names[run] = f"{name}-{hashlib.sha256(contents[run].encode()).hexdigest()[:4]}"
     return {run: said | ({"data": names[run]} if run in names else {}) for run, said in words.items()}
 
