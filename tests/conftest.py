@@ -34,6 +34,7 @@ TINY = (
     "grid.count=10",
     "grid.every_n_epochs=9",
     "trainer.log_every_n_steps=2",
+    "rehearsal=false",
 )
 
 # For runs whose figures and pictures nobody looks at: half of what a tiny run costs.

@@ -121,10 +121,8 @@ def keys() -> list[str]:
 def answer(monkeypatch, folder: Path, typed: str, compose: Callable) -> str | None:
     """What train.py says against `typed`, None where it would train. All is built that it would train with."""
 
-    def built(task, model, images, setting, shorter) -> dict:
-        from diffusion_lab.tasks.fitting import training_of
-
-        training_of(task, model, setting).optimizer(model.parameters())
+    def built(task, module, images, setting, shorter) -> dict:
+        module.optimizer(module.parameters())
         build({**setting.config["trainer"], "precision": setting.machine.precision}, "trainer", logger=False)
         return {}
 

@@ -140,7 +140,14 @@ CHOICES = {
 }
 SWITCHES = (
     *("open", "format.webgpu", "data.flip", "data.antialias", "gif", "network.pyramid", "network.fourier"),
-    *("criterion.per_gap", "init_from_strict", "gradient_checkpointing", "model.offload", "model.attention_slicing"),
+    *(
+        "criterion.per_gap",
+        "init_from_strict",
+        "gradient_checkpointing",
+        "rehearsal",
+        "model.offload",
+        "model.attention_slicing",
+    ),
 )
 WORDS = (
     *(

@@ -105,6 +105,7 @@ def fit(config: dict, run: Run) -> dict:
     from diffusion_lab.data.images import images_of
     from diffusion_lab.hardware import machine
     from diffusion_lab.tasks import fitting
+    from diffusion_lab.tasks.rehearsal import rehearse
     from diffusion_lab.tasks.task import Setting
 
     source = open_source(config["data"])
@@ -119,8 +120,11 @@ def fit(config: dict, run: Run) -> dict:
     prepare(model, config, images)
     task.check(model, setting)
     shorter = fitting.shorter_training(config)
+    module = fitting.training_of(task, model, setting)
+    if config["rehearsal"] and not (shorter or run.has_begun(config)):
+        rehearse(task, module, setting)
     run.begin(setting.config)
-    return fitting.fit(task, model, images, setting, shorter)
+    return fitting.fit(task, module, images, setting, shorter)
 
 
 def with_names(config: dict, source: Source | Decoded) -> dict:

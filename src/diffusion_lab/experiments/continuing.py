@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from diffusion_lab.errors import UserError
-from diffusion_lab.experiments.runs import Run, config_hash, one_number, without_later_defaults
+from diffusion_lab.experiments.runs import Run, one_number, without_later_defaults
 
 BUDGET = ("epochs", "steps", "minutes")
 SHAPING = (  # what a training's steps, and the state that it goes on with, depend on
@@ -57,8 +57,7 @@ def check_same_training(there: dict, here: dict, file: Path) -> None:
 def shorter_one(run: Run, config: dict) -> Run | None:
     """The finished run of the same training with a smaller budget that went furthest, in `run`'s place or beside it under
     the same name but for the budget; None where there is none, or where the run of `config` has begun."""
-    own = run.of(config)
-    if config["resume_from"] or (own.config() and config_hash(own.config()) == config_hash(config) and own.resumable):
+    if config["resume_from"] or run.has_begun(config):
         return None
     found = [other for other in _namesakes(run) if other.finished() and other.last_checkpoint.is_file()]
     found = [other for other in found if _is_shorter(other, config) and not differences(other.config(), config)]

@@ -1,7 +1,8 @@
 """Pictures of a run: sample grids, the forward process under each schedule, the reverse process step by step."""
 
+import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -25,8 +26,23 @@ from diffusion_lab.spaces.space import Space
 MOST_COLUMNS = 16  # of named classes in a grid
 TEXT = 11  # height of a name in a grid, in pixels
 ROOM = 160  # for the name of a row, in pixels
+log = logging.getLogger(__name__)
+
 READABLE = 64  # small images are enlarged to at least this many pixels
 GAP = 3  # pixels around each image of a strip
+
+
+def drawn(**pictures: Callable[[], Path]) -> dict[str, Path]:
+    """Draw pictures that decorate a run, each by its name: one that fails is a warning, and costs nothing else."""
+    files = {}
+    for name, draw in pictures.items():
+        try:
+            files[name] = draw()
+        except Exception as error:
+            log.warning(
+                "the picture %s could not be drawn: %s: %s", name, type(error).__name__, " ".join(str(error).split())
+            )
+    return files
 
 
 def save_grid(

@@ -23,7 +23,7 @@ NOT_PART_OF_THE_EXPERIMENT = (
     *("name", "logger", "grid", "objective", "compile", "data.cache_dir", "checkpoint", "trusted", "trial"),
     "model.conditions.names",  # found in the data
     "resume_from",  # a place: its content counts
-    "checkpoints",
+    *("checkpoints", "rehearsal"),
 )
 # Settings that came later, at which they change nothing: the runs of before keep their hash.
 LATER = {
@@ -181,6 +181,11 @@ class Run:
         aside = Run(self.folder.with_name(f"{self.folder.name}~{config_hash(config)}"))
         here = self.config()
         return aside if aside.config() and not (here and config_hash(here) == config_hash(config)) else self
+
+    def has_begun(self, config: dict) -> bool:
+        """Whether there are checkpoints of the run of `config`, here or set aside, that it goes on from."""
+        found = self.of(config)
+        return bool(found.config() and config_hash(found.config()) == config_hash(config) and found.resumable)
 
     def begin(self, config: dict) -> None:
         """Write config.yaml. A run of another configuration in the same place is set aside, not mixed in; one of this

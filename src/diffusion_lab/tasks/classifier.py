@@ -6,6 +6,7 @@ from pathlib import Path
 
 from diffusion_lab.classifier import NoisyClassifier
 from diffusion_lab.data.images import Split, batches_of
+from diffusion_lab.experiments import pictures
 from diffusion_lab.experiments.accuracy_figure import accuracy_figure
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.metrics.classification import reading_figures
@@ -37,8 +38,13 @@ class ClassifierTask(Task):
         results["held_out"] = setting.decoded.held_out_key
         file = setting.run.accuracy
         file.parent.mkdir(exist_ok=True)
-        accuracy_figure(results["accuracy_by_time"], model.schedule, len(model.conditions)).savefig(file)
-        return Outcome(results, {"accuracy": file})
+        by_time = results["accuracy_by_time"]
+
+        def draw() -> Path:
+            accuracy_figure(by_time, model.schedule, len(model.conditions)).savefig(file)
+            return file
+
+        return Outcome(results, pictures.drawn(accuracy=draw))
 
     @staticmethod
     def end(run: Run, results: dict) -> dict[str, Path | str]:

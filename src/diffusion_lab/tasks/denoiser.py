@@ -68,7 +68,7 @@ class DenoiserTask(Task):
 
     @staticmethod
     def end(run: Run, results: dict) -> dict[str, Path | str]:
-        return {"sample grid": run.final_grid}
+        return {"sample grid": run.final_grid} if run.final_grid.is_file() else {}
 
     @staticmethod
     def next(checkpoint: str) -> list[tuple[str, str]]:
@@ -130,11 +130,13 @@ class GridOfEpoch:
 
     def __call__(self, trainer: Trainer, model: Denoiser, epoch: int) -> None:
         config, run, decoded = self.setting.config, self.setting.run, self.setting.decoded
-        file = draw_grid(config, drawing(config, model, self.setting.machine), run.epoch_grid(epoch))
-        tracking.log_image(trainer.loggers, "sample_grid", file, trainer.global_step - 1)
         batch = Split(decoded, decoded.held_out).__getitems__(range(min(5, len(decoded.held_out))))
-        file = pictures.save_denoised(model, batch.pixels, batch.label, run.epoch_denoised(epoch))
-        tracking.log_image(trainer.loggers, "denoised", file, trainer.global_step - 1)
+        drawn = pictures.drawn(
+            sample_grid=lambda: draw_grid(config, drawing(config, model, self.setting.machine), run.epoch_grid(epoch)),
+            denoised=lambda: pictures.save_denoised(model, batch.pixels, batch.label, run.epoch_denoised(epoch)),
+        )
+        for name, file in drawn.items():
+            tracking.log_image(trainer.loggers, name, file, trainer.global_step - 1)
 
 
 class ScoresOfEpoch:
@@ -157,8 +159,8 @@ class ScoresOfEpoch:
 def _pictures(ready: Drawing, setting: Setting) -> dict[str, Path]:
     run, decoded = setting.run, setting.decoded
     pixels = Split(decoded, decoded.held_out).__getitems__([0]).pixels[0]
-    return {
-        "final_samples": draw_grid(setting.config, ready, run.final_grid),
-        "forward_process": pictures.save_forward_process(ready.denoiser, pixels, run.samples / "forward.png"),
-        "reverse_process": pictures.save_reverse_process(ready, run.samples / "reverse.png"),
-    }
+    return pictures.drawn(
+        final_samples=lambda: draw_grid(setting.config, ready, run.final_grid),
+        forward_process=lambda: pictures.save_forward_process(ready.denoiser, pixels, run.samples / "forward.png"),
+        reverse_process=lambda: pictures.save_reverse_process(ready, run.samples / "reverse.png"),
+    )

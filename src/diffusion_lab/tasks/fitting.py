@@ -36,10 +36,11 @@ from diffusion_lab.training.saving import Kept, SafeCheckpoints
 log = logging.getLogger(__name__)
 
 
-def fit(task: Task, model: NoisyModel, images: Images, setting: Setting, shorter: Checkpoint | None = None) -> dict:
-    """Train `model`, from the last checkpoint where there is one, and score what was saved; returns the run's results.
+def fit(task: Task, module: Training, images: Images, setting: Setting, shorter: Checkpoint | None = None) -> dict:
+    """Train a module, from the last checkpoint where there is one, and score what was saved; returns the run's results.
 
     Args:
+        module: from `training_of`.
         shorter: of another run, from `shorter_training`, that this one goes on from.
     """
     quiet_lightning()
@@ -54,7 +55,7 @@ def fit(task: Task, model: NoisyModel, images: Images, setting: Setting, shorter
     loggers = [logger for logger in loggers if logger]
     failed = True
     try:
-        _train(task, model, images, setting, loggers, start)
+        _train(task, module, images, setting, loggers, start)
         checkpoint = load_checkpoint(run.last_checkpoint, trusted=None)
         checkpoint = replace(checkpoint, config=config)  # what is built is what was typed: the file may be another person's
         loggers[0] = tracking.metrics_csv(run, checkpoint.state["global_step"])  # processes of their own may have written it
@@ -129,11 +130,10 @@ def with_curves(shorter: Checkpoint | None, run: Run) -> Checkpoint | None:
 
 
 def _train(
-    task: Task, model: NoisyModel, images: Images, setting: Setting, loggers: list[Logger], start: Checkpoint | None
+    task: Task, module: Training, images: Images, setting: Setting, loggers: list[Logger], start: Checkpoint | None
 ) -> None:
     """Run Lightning's loop; what it leaves is the last checkpoint."""
     config, run = setting.config, setting.run
-    module = training_of(task, model, setting)
     settings = {
         **config["trainer"],
         "max_epochs": config["epochs"] or -1,

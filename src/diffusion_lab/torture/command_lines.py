@@ -12,7 +12,7 @@ from diffusion_lab.conf_path import CONF
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.parts import build
 from diffusion_lab.tasks import fitting
-from diffusion_lab.tasks.fitting import quiet_lightning, training_of
+from diffusion_lab.tasks.fitting import quiet_lightning
 from diffusion_lab.torture.trial import Outcome, tried
 
 TINY = (
@@ -59,11 +59,11 @@ def _begin(overrides: tuple[str, ...], folder: Path) -> None:
         fitting.fit = whole
 
 
-def _one_step(task, model, images, setting) -> dict:
+def _one_step(task, module, images, setting, shorter) -> dict:
     quiet_lightning()
     settings = {**setting.config["trainer"], "precision": setting.machine.precision, "enable_progress_bar": False}
     trainer = build({**settings, "fast_dev_run": True}, "trainer", logger=False, default_root_dir=str(setting.run.folder))
-    trainer.fit(training_of(task, model, setting), datamodule=images)
+    trainer.fit(module, datamodule=images)
     return {}
 
 
