@@ -19,6 +19,7 @@ from diffusion_lab.commands.edit import Inputs, Result, edit_of, edited, inputs_
 from diffusion_lab.commands.opened import drawing_of, open_model
 from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.errors import UserError
+from diffusion_lab.experiments.artifacts import fetched, is_artifact
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.experiments.sweeps import hydra_text
 from diffusion_lab.pretrained.folders import is_hub_name
@@ -164,7 +165,8 @@ def load(path: str | Path | Sequence[str | Path], trusted: Sequence[str] = ("dif
     """Open a checkpoint, or a pretrained pipeline. Nothing in it is run, and only known parts are built.
 
     Args:
-        path: a checkpoint file; a folder that diffusers saved; owner/model on the hub; or two of them, for DeepFloyd IF.
+        path: a checkpoint file, or wandb:entity/project/name:alias; a folder that diffusers saved; owner/model on the hub;
+            or two of them, for DeepFloyd IF.
         trusted: packages whose classes a checkpoint may name.
         settings: of a pipeline, as below `model` in sample.py model=pipeline: image_size, dtype, offload and so on.
 
@@ -173,6 +175,7 @@ def load(path: str | Path | Sequence[str | Path], trusted: Sequence[str] = ("dif
     """
     if not isinstance(path, str | Path):
         return Model(open_pipeline([str(each) for each in path], **settings))
+    path = fetched(path) if is_artifact(path) else path
     folder = Path(path).expanduser()
     if folder.is_dir() or (not folder.exists() and is_hub_name(str(path))):
         return Model(open_pipeline(str(path), **settings))

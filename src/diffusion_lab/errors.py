@@ -19,6 +19,10 @@ class Diverged(UserError):
     """A training, or what it gave, is no longer finite: it is not to be scored or ranked."""
 
 
+class Terminated(SystemExit):
+    """SIGTERM has come; its code is the exit status."""
+
+
 class StoppedEarly(Exception):
     """A sweep's `early_terminate` has stopped this training; the message says when and why."""
 

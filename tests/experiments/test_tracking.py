@@ -1,9 +1,12 @@
 import csv
+import json
 
 import pytest
+import torch
 
 from diffusion_lab.experiments import tracking
 from diffusion_lab.experiments.runs import Run
+from tests.experiments.wandb_file import records
 
 
 def test_a_resumed_run_keeps_the_rows_up_to_its_checkpoint(tmp_path):
@@ -69,3 +72,64 @@ def test_an_id_that_was_never_written_is_made_again(tmp_path, content):
     logger = tracking.wandb(run, {"name": "x", "choices": {}}, "disabled", "project")
     assert len(logger._id) == 8
     assert (run.folder / "wandb/id").read_text() == logger._id
+
+
+@pytest.fixture
+def offline(tmp_path, monkeypatch):
+    """offline(run, **settings): a W&B logger; offline.read(kind): what it has written."""
+    monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "staged"))
+    monkeypatch.setenv("WANDB_CACHE_DIR", str(tmp_path / "cache"))
+
+    def begun(run: Run, **settings):
+        return tracking.wandb(run, {"name": "frogs", "choices": {}}, "offline", "diffusion-lab", **settings)
+
+    begun.read = lambda run, kind: records(next(run.folder.glob("wandb/offline-run-*/*.wandb")), kind)
+    return begun
+
+
+def test_all_that_wandb_is_told_can_be_read_back(offline, tmp_path):
+    run = Run(tmp_path / "loss-mae@2")
+    for name in ("best", "last", "previous"):
+        run.checkpoints.mkdir(parents=True, exist_ok=True)
+        (run.checkpoints / f"{name}.ckpt").write_text(name)
+    logger = offline(run)
+    images = torch.rand(2, 1, 8, 8)
+    samples = tracking.Samples(images, 3, ["frog", "toad"], 1.5, ((images * 255).byte(), torch.tensor([0.25, 0.5])))
+    try:
+        tracking.log_samples([logger], samples, step=7)
+        tracking.log_checkpoints([logger], run, "# frogs", {"kid": 0.1})
+        tracking.alert([logger], "frogs diverged", "after step 7")
+        tracking.mark_preempted([logger])
+    finally:
+        tracking.close([logger], failed=True)
+    metrics = {metric.name: metric for metric in offline.read(run, "metric")}
+    assert metrics["val/kid"].step_metric == "images_seen" and metrics["val/kid"].summary.min
+    assert metrics["val/accuracy"].summary.max and not metrics["val/accuracy"].summary.min
+    [alert] = offline.read(run, "alert")
+    assert (alert.title, alert.text, alert.level) == ("frogs diverged", "after step 7", "ERROR")
+    assert len(offline.read(run, "preempting")) == 1
+    models = [artifact for artifact in offline.read(run, "artifact") if artifact.type == "model"]
+    assert [(set(each.aliases) - {"latest"}, each.name) for each in models] == [
+        ({"best"}, "frogs-loss-mae_2"),
+        ({"last"}, "frogs-loss-mae_2"),
+    ]
+    files = [{entry.path: entry.local_path for entry in each.manifest.contents} for each in models]
+    assert [set(each) for each in files] == [{"best.ckpt", "MODEL_CARD.md"}, {"last.ckpt", "MODEL_CARD.md"}]
+    assert files[1]["last.ckpt"] == str(run.checkpoints / "last.ckpt")  # no copy of it is made
+    assert json.loads(models[0].metadata)["kid"] == 0.1
+    [table] = run.folder.glob("wandb/offline-run-*/files/media/table/samples*.table.json")
+    rows = json.loads(table.read_text())
+    assert rows["columns"] == ["sample", "seed", "image", "label", "scale", "nearest training image", "distance"]
+    assert [row[1:5] + row[6:] for row in rows["data"]] == [[3, 0, "frog", 1.5, 0.25], [3, 1, "toad", 1.5, 0.5]]
+
+
+def test_one_key_keeps_checkpoints_here(offline, tmp_path):
+    run = Run(tmp_path / "run")
+    run.checkpoints.mkdir(parents=True)
+    run.last_checkpoint.write_text("last")
+    logger = offline(run, artifacts=False)
+    logger.experiment  # noqa: B018
+    tracking.log_checkpoints([logger], run, "# frogs", {})
+    tracking.close([logger])
+    assert not offline.read(run, "artifact")
+    assert not (run.checkpoints / "MODEL_CARD.md").exists()

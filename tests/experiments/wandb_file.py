@@ -20,6 +20,17 @@ def history(file: Path) -> list[dict]:
     return rows
 
 
+def records(file: Path, kind: str) -> list:
+    """All records of one kind, such as "metric", "alert", "preempting" or "artifact"."""
+    found = [Record.FromString(data) for data in _records(file.read_bytes())]
+    return [getattr(record, kind) for record in found if record.WhichOneof("record_type") == kind]
+
+
+def requests(file: Path, kind: str) -> list:
+    """All requests of one kind, such as "log_artifact"."""
+    return [getattr(request, kind) for request in records(file, "request") if request.WhichOneof("request_type") == kind]
+
+
 def _records(data: bytes):
     at, parts = HEADER, b""
     while at + HEADER <= len(data):

@@ -2,13 +2,15 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from diffusion_lab.checkpoints import load_checkpoint
-from diffusion_lab.errors import UserError
+from diffusion_lab.errors import Diverged, StoppedEarly, Terminated, UserError
 from diffusion_lab.experiments.runs import Run
+from diffusion_lab.tasks import fitting
 from diffusion_lab.tasks.fitting import resumed_from
 from tests.commands.test_edit import written_checkpoint
 
@@ -69,3 +71,32 @@ def test_a_checkpoint_of_another_config_is_not_gone_on_from(run):
     config = load_checkpoint(run.last_checkpoint).config
     with pytest.raises(UserError, match="is of another config than this run's: move"):
         resumed_from(run, {**config, "epochs": 99})
+
+
+@pytest.mark.parametrize(
+    ("error", "told", "failed"),
+    [
+        (Diverged("after step 3"), ["alert run diverged: after step 3"], True),
+        (Terminated(143), ["preempted"], True),
+        (StoppedEarly("enough"), [], False),
+        (KeyboardInterrupt(), [], True),
+    ],
+)
+def test_loggers_hear_why_a_training_ended(tmp_path, monkeypatch, error, told, failed):
+    heard = []
+
+    def train(*_):
+        raise error
+
+    monkeypatch.setattr(fitting, "_train", train)
+    monkeypatch.setattr(fitting, "resumed_from", lambda *_: None)
+    monkeypatch.setattr(fitting, "_choices", lambda *_: {})
+    monkeypatch.setattr(fitting, "build", lambda *_: lambda *_: "logger")
+    monkeypatch.setattr(fitting.tracking, "metrics_csv", lambda *_: None)
+    monkeypatch.setattr(fitting.tracking, "alert", lambda _, title, text: heard.append(f"alert {title}: {text}"))
+    monkeypatch.setattr(fitting.tracking, "mark_preempted", lambda _: heard.append("preempted"))
+    monkeypatch.setattr(fitting.tracking, "close", lambda loggers, failed: heard.append((loggers, failed)))
+    setting = SimpleNamespace(config={"logger": {}}, run=Run(tmp_path / "run"))
+    with pytest.raises(type(error)):
+        fitting.fit(None, None, None, setting)
+    assert heard == [*told, (["logger"], failed)]

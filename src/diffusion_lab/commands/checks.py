@@ -9,6 +9,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf
 from diffusion_lab.commands.additions import check_additions
 from diffusion_lab.commands.ranges import check_ranges
 from diffusion_lab.errors import UserError
+from diffusion_lab.experiments.artifacts import fetched, is_artifact
 from diffusion_lab.figures import FIGURES
 
 PATHS = (
@@ -23,6 +24,7 @@ HELD_OUT_CURVES = (
     ("val/image_loss", "val/noise_loss"),
     ("val/cross_entropy",),
 )  # of each epoch: a denoiser's, a classifier's
+FILES = ("guidance.checkpoint", "metrics.classifier", "init_from", "teacher.checkpoint")
 MEASURED_WITH = {  # an objective: the setting without which it is not measured
     "bits_per_dimension": "metrics.vlb_calls",
     "label_accuracy": "metrics.classifier",
@@ -34,6 +36,7 @@ def check(cfg: DictConfig) -> None:
     """Raise UserError for a number out of range, an unknown word, or a data.root that does not exist."""
     check_additions(cfg)
     check_ranges(cfg)
+    _fetch_artifacts(cfg)
     if "teacher" in cfg and OmegaConf.is_missing(cfg.teacher, "checkpoint"):
         raise UserError("teacher.checkpoint=FILE is missing; a run's are in outputs/<name>/<run>/checkpoints/")
     _check_objective(cfg)
@@ -43,7 +46,7 @@ def check(cfg: DictConfig) -> None:
     _check_together(cfg)
     _check_guidance(cfg)
     _check_edit(cfg)
-    for key in ("guidance.checkpoint", "metrics.classifier", "init_from", "teacher.checkpoint"):
+    for key in FILES:
         file = OmegaConf.select(cfg, key)
         path = None if file is None else Path(file).expanduser()
         if path and not path.is_file() and not (key == "init_from" and path.is_dir()):
@@ -51,6 +54,16 @@ def check(cfg: DictConfig) -> None:
     root = OmegaConf.select(cfg, "data.root")
     if root is not None and not Path(root).expanduser().is_dir():
         raise UserError(f"data.root={root} is not a folder")
+
+
+def _fetch_artifacts(cfg: DictConfig) -> None:
+    """Put the files of W&B artifacts in their place."""
+    for key in (*FILES, "checkpoint", "resume_from"):
+        if key == "checkpoint" and OmegaConf.is_missing(cfg, key):
+            continue
+        name = OmegaConf.select(cfg, key)
+        if is_artifact(name):
+            OmegaConf.update(cfg, key, str(fetched(name).resolve()))
 
 
 def check_taken(config: dict) -> None:

@@ -9,16 +9,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
+from diffusion_lab.errors import Terminated
+
 INTERRUPTED, TERMINATED = 130, 143  # exit statuses, as of a shell
 GRACE_S = 5  # for a job to leave its folder in order when its multirun is gone
 MAIN = "DIFFUSION_LAB_MAIN"  # the process id of a multirun, which its jobs in other processes do not outlive
 
 
 _last: list[Callable[[], None]] = []  # acts of this process
-
-
-class Terminated(SystemExit):
-    """SIGTERM has come."""
 
 
 @contextlib.contextmanager

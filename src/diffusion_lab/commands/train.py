@@ -22,6 +22,7 @@ from diffusion_lab.experiments.runs import Run, config_hash, content_of, sha256_
 from diffusion_lab.parts import build
 
 if TYPE_CHECKING:
+    from diffusion_lab.checkpoints import Checkpoint
     from diffusion_lab.data.cache import Decoded
     from diffusion_lab.data.images import Images
     from diffusion_lab.data.sources import Source
@@ -124,7 +125,19 @@ def fit(config: dict, run: Run) -> dict:
     if config["rehearsal"] and not (shorter or run.has_begun(config)):
         rehearse(task, module, setting)
     run.begin(setting.config)
-    return fitting.fit(task, module, images, setting, shorter)
+    return fitting.fit(task, module, images, setting, shorter, card_of)
+
+
+def card_of(checkpoint: Checkpoint, model: NoisyModel, results: dict) -> str | None:
+    """The model card of a checkpoint that was trained and scored now; None for another model than a denoiser."""
+    from diffusion_lab.denoiser import Denoiser
+    from diffusion_lab.export.card import card
+    from diffusion_lab.export.subject import Exported, Subject
+
+    if not isinstance(model, Denoiser):
+        return None
+    usage = 'import diffusion_lab as lab\nmodel = lab.load("last.ckpt")\nimages = model.sample(16, seed=0)'
+    return card(Subject(checkpoint, model, results), Exported(checkpoint.path, usage))
 
 
 def with_names(config: dict, source: Source | Decoded) -> dict:

@@ -32,8 +32,8 @@ READABLE = 64  # small images are enlarged to at least this many pixels
 GAP = 3  # pixels around each image of a strip
 
 
-def drawn(**pictures: Callable[[], Path]) -> dict[str, Path]:
-    """Draw pictures that decorate a run, each by its name: one that fails is a warning, and costs nothing else."""
+def drawn(**pictures: Callable) -> dict:
+    """Draw what decorates a run, each by its name: one that fails is a warning, and costs nothing else."""
     files = {}
     for name, draw in pictures.items():
         try:

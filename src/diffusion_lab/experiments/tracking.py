@@ -1,26 +1,78 @@
 """Where a run's curves and pictures go: metrics.csv always, and W&B or TensorBoard beside it."""
 
+import re
 import secrets
 import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
 from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 from PIL import Image
+from torch import Tensor
 
+from diffusion_lab.experiments.artifacts import used_in
 from diffusion_lab.experiments.runs import Run, ends_epoch
 from diffusion_lab.figures import FIGURES, declared
 from diffusion_lab.files import write_text
 
+SEEN = "images_seen"  # against which what is drawn is followed
 TAGS = ("task", "data", "network", "schedule", "target", "loss")
 
 
-def wandb(run: Run, config: dict, mode: str, project: str, entity: str | None = None) -> WandbLogger:
+@dataclass(frozen=True)
+class Samples:
+    """Images that a model drew, and what is to be said of each.
+
+    Attributes:
+        images: (N, C, H, W), values from 0 to 1; image i is that of `seed` and i.
+        labels: what each was asked for, in words.
+        scale: of guidance.
+        nearest: the training images (N, C, H, W), uint8, that they are nearest to, and how far; None where nobody looked.
+    """
+
+    images: Tensor
+    seed: int
+    labels: Sequence[str]
+    scale: float
+    nearest: tuple[Tensor, Tensor] | None = None
+
+
+class Wandb(WandbLogger):
+    """Lightning's logger, whose run knows which values of a curve are good ones, and which artifacts it came of."""
+
+    def __init__(self, artifacts: bool, used: Sequence[str], **settings):
+        super().__init__(**settings)
+        self.artifacts, self.used = artifacts, used
+
+    @property
+    def experiment(self):
+        is_new = self._experiment is None
+        run = super().experiment
+        if is_new:
+            self._prepare(run)
+        return run
+
+    def _prepare(self, run) -> None:
+        run.define_metric(SEEN, hidden=True)
+        for key, figure in FIGURES.items():
+            if figure.curve:
+                against = SEEN if "samples" in figure.depends_on else "trainer/global_step"
+                run.define_metric(f"val/{key}", step_metric=against, summary="min" if figure.less_is_better else "max")
+        if self.used:
+            run.config.update({"used_artifacts": list(self.used)})
+            for name in self.used if self._wandb_init["mode"] == "online" else ():  # of which W&B draws a run's ancestors
+                run.use_artifact(name)
+
+
+def wandb(run: Run, config: dict, mode: str, project: str, entity: str | None = None, artifacts: bool = True) -> WandbLogger:
     """A W&B run, grouped by the experiment's name and tagged with its choices; a resumed run keeps its id.
 
     Args:
         mode: "offline" (no account, no network), "online" or "disabled".
+        artifacts: whether `log_checkpoints` sends the checkpoints.
     """
     import wandb as wandb_library
 
@@ -28,7 +80,9 @@ def wandb(run: Run, config: dict, mode: str, project: str, entity: str | None = 
     if not (id_file.is_file() and id_file.read_text()):
         write_text(id_file, secrets.token_hex(4))
     choices = config["choices"]
-    logger = WandbLogger(
+    logger = Wandb(
+        artifacts=artifacts,
+        used=used_in(config),
         name=run.folder.name,
         project=project,
         entity=entity,
@@ -113,18 +167,79 @@ def log_image(loggers: list[Logger], key: str, file: Path, step: int) -> None:
             logger.experiment.add_image(key, np.asarray(Image.open(file).convert("RGB")), step, dataformats="HWC")
 
 
+def log_samples(loggers: list[Logger], samples: Samples, step: int) -> None:
+    """Send a table, a drawn image a row, to W&B."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.log({"samples": _table(samples), "trainer/global_step": step})
+
+
+def _table(samples: Samples):
+    import wandb as wandb_library
+
+    def picture(image: Tensor):
+        values = image if image.is_floating_point() else image / 255
+        pixels = (values * 255).round().byte().permute(1, 2, 0).numpy()
+        return wandb_library.Image(Image.fromarray(pixels.squeeze(2) if pixels.shape[2] == 1 else pixels))
+
+    columns = ["sample", "seed", "image", "label", "scale"]
+    rows = [
+        [picture(image), samples.seed, i, label, samples.scale]
+        for i, (image, label) in enumerate(zip(samples.images, samples.labels, strict=True))
+    ]
+    if samples.nearest:
+        columns += ["nearest training image", "distance"]
+        rows = [[*row, picture(image), float(far)] for row, image, far in zip(rows, *samples.nearest, strict=True)]
+    return wandb_library.Table(columns=columns, data=rows)
+
+
 def log_files(logger: WandbLogger, name: str, folder: Path, about: dict) -> None:
     """Send all files below `folder` as one W&B artifact of type "model", which uploads with the run.
 
     Args:
         about: plain values, the artifact's metadata.
     """
+    files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*")) if file.is_file()}
+    logger.experiment.log_artifact(_artifact(name, files, about))
+
+
+def log_checkpoints(loggers: list[Logger], run: Run, card: str | None, about: dict) -> None:
+    """Send best.ckpt and last.ckpt, with the aliases `best` and `last`, as versions of one W&B artifact, with a card."""
+    for logger in loggers:
+        if not (isinstance(logger, Wandb) and logger.artifacts):
+            continue
+        name = re.sub(r"[^\w.-]", "_", f"{logger._wandb_init['group']}-{run.folder.name}")[-128:]
+        if card:
+            write_text(run.checkpoints / "MODEL_CARD.md", card)
+        for alias in ("best", "last"):
+            files = {file.name: file for file in (run.checkpoints / f"{alias}.ckpt", run.checkpoints / "MODEL_CARD.md")}
+            files = {name: file for name, file in files.items() if file.is_file()}
+            if f"{alias}.ckpt" in files:
+                logger.experiment.log_artifact(_artifact(name, files, about), aliases=[alias])
+
+
+def _artifact(name: str, files: dict[str, Path], about: dict):
+    """A model of these files, which stay where they are: no copies of them are made."""
     import wandb as wandb_library
 
     artifact = wandb_library.Artifact(name, type="model", metadata=about)
-    for file in sorted(file for file in folder.rglob("*") if file.is_file()):
-        artifact.add_file(str(file), file.relative_to(folder).as_posix())
-    logger.experiment.log_artifact(artifact)
+    for inside, file in files.items():
+        artifact.add_file(str(file), inside, skip_cache=True, policy="immutable")
+    return artifact
+
+
+def alert(loggers: list[Logger], title: str, text: str) -> None:
+    """Have W&B tell the user, by the way that is set there."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.alert(title, text, level="ERROR")
+
+
+def mark_preempted(loggers: list[Logger]) -> None:
+    """Tell W&B that the run was stopped from outside, so that an agent's sweep queues it again."""
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.mark_preempting()
 
 
 def log_summary(loggers: list[Logger], run: Run, results: dict, step: int) -> None:

@@ -1,6 +1,7 @@
 """A denoiser: trained on the data or by a teacher, then scored by what it draws."""
 
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -12,14 +13,18 @@ from diffusion_lab.denoiser import Denoiser, NetworkDenoiser
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments import pictures, tracking
 from diffusion_lab.experiments.runs import Run
-from diffusion_lab.metrics.scoring import Metric, Scoring, check_counts, check_objective, figures_of, measure
+from diffusion_lab.metrics.nearest import nearest
+from diffusion_lab.metrics.scoring import Metric, Scoring, check_counts, check_objective, figures_of, measure, to_uint8
 from diffusion_lab.parts import build
 from diffusion_lab.sampling.drawing import Drawing, drawing
 from diffusion_lab.tasks.task import Outcome, Setting, Task
 from diffusion_lab.training.augmentation import nothing
-from diffusion_lab.training.callbacks import EveryNEpochs
+from diffusion_lab.training.callbacks import EveryNEpochs, Throughput
 from diffusion_lab.training.denoiser import DenoiserTraining
 from diffusion_lab.training.module import Training
+
+SHOWN = 16  # images in a table
+MOST_COMPARED = 2**30  # bytes of training images that they are compared with
 
 
 class DenoiserTask(Task):
@@ -64,7 +69,8 @@ class DenoiserTask(Task):
     def outcome(self, model: Denoiser, setting: Setting) -> Outcome:
         ready = drawing(setting.config, model, setting.machine)
         results = measure(scoring(setting.config, ready, setting.decoded), metrics(setting.config))
-        return Outcome(results, _pictures(ready, setting))
+        drawn = _drawn(ready, setting)
+        return Outcome(results, samples=drawn.pop("samples", None), pictures=drawn)
 
     @staticmethod
     def end(run: Run, results: dict) -> dict[str, Path | str]:
@@ -117,9 +123,13 @@ def scoring_calls(config: dict, decoded: Decoded) -> int:
 
 def draw_grid(config: dict, ready: Drawing, file: Path) -> Path:
     """Draw the grid of fixed noise: at every epoch the same, so that one sees the network learn."""
+    return pictures.save_class_grid(grid_images(config, ready), ready.conditions.names, file)
+
+
+def grid_images(config: dict, ready: Drawing) -> torch.Tensor:
+    """The images (N, C, H, W) of the grid, values from 0 to 1, each class in turn."""
     count = config["grid"]["count"]
-    images = ready.images(count, ready.classes_in_turn(count), count)
-    return pictures.save_class_grid(torch.cat(list(images)), ready.conditions.names, file)
+    return torch.cat(list(ready.images(count, ready.classes_in_turn(count), count)))
 
 
 class GridOfEpoch:
@@ -152,15 +162,30 @@ class ScoresOfEpoch:
         results = measure(scoring(config, ready, self.setting.decoded), asked)
         drawn = [figure for figure in figures_of(asked).values() if figure.curve and "samples" in figure.depends_on]
         keys = [key for figure in drawn for key in (figure.key, figure.error) if key in results]
+        curves = {f"val/{key}": results[key] for key in keys}
+        seen = [callback.seen for callback in trainer.callbacks if isinstance(callback, Throughput)]
         for logger in trainer.loggers:
-            logger.log_metrics({f"val/{key}": results[key] for key in keys}, trainer.global_step - 1)
+            logger.log_metrics({**curves, **({tracking.SEEN: seen[0]} if seen else {})}, trainer.global_step - 1)
 
 
-def _pictures(ready: Drawing, setting: Setting) -> dict[str, Path]:
+def _samples(ready: Drawing, images: torch.Tensor, setting: Setting) -> tracking.Samples:
+    """The first of the grid's images, and the training images that they are nearest to, where those are not too many."""
+    images = images[:SHOWN]
+    labels = ready.classes_in_turn(len(images))
+    said = [ready.conditions.name(int(row)) for row in labels] if labels is not None else ["no label"] * len(images)
+    few = setting.decoded.images.nbytes < MOST_COMPARED
+    found = nearest(to_uint8(images), setting.decoded) if few else None
+    return tracking.Samples(images, ready.seed, said, float(setting.config["guidance"].get("scale") or 1), found)
+
+
+def _drawn(ready: Drawing, setting: Setting) -> dict[str, Path | tracking.Samples]:
+    """Pictures, by name, and under `samples` what a table is made of."""
+    grid = cache(lambda: grid_images(setting.config, ready))
     run, decoded = setting.run, setting.decoded
     pixels = Split(decoded, decoded.held_out).__getitems__([0]).pixels[0]
     return pictures.drawn(
-        final_samples=lambda: draw_grid(setting.config, ready, run.final_grid),
+        final_samples=lambda: pictures.save_class_grid(grid(), ready.conditions.names, run.final_grid),
         forward_process=lambda: pictures.save_forward_process(ready.denoiser, pixels, run.samples / "forward.png"),
         reverse_process=lambda: pictures.save_reverse_process(ready, run.samples / "reverse.png"),
+        samples=lambda: _samples(ready, grid(), setting),
     )

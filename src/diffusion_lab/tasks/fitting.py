@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
 
@@ -17,11 +18,12 @@ from lightning.pytorch.loggers import Logger
 from diffusion_lab.checkpoints import Checkpoint, load_checkpoint
 from diffusion_lab.data.images import Images
 from diffusion_lab.denoiser import NoisyModel
-from diffusion_lab.errors import StoppedEarly, UserError
+from diffusion_lab.errors import Diverged, StoppedEarly, Terminated, UserError
 from diffusion_lab.experiments import tracking
 from diffusion_lab.experiments.continuing import check_same_training, run_of
 from diffusion_lab.experiments.runs import Run, config_hash
 from diffusion_lab.experiments.shared_search import RunningTrial
+from diffusion_lab.figures import declared
 from diffusion_lab.files import replacing
 from diffusion_lab.hardware import choose_compile, keep_freed_memory, training_layout
 from diffusion_lab.networks.checkpointing import checkpoint_blocks
@@ -36,12 +38,23 @@ from diffusion_lab.training.saving import Kept, SafeCheckpoints
 log = logging.getLogger(__name__)
 
 
-def fit(task: Task, module: Training, images: Images, setting: Setting, shorter: Checkpoint | None = None) -> dict:
+Card = Callable[[Checkpoint, NoisyModel, dict], str | None]
+
+
+def fit(
+    task: Task,
+    module: Training,
+    images: Images,
+    setting: Setting,
+    shorter: Checkpoint | None = None,
+    card: Card = lambda checkpoint, model, results: None,
+) -> dict:
     """Train a module, from the last checkpoint where there is one, and score what was saved; returns the run's results.
 
     Args:
         module: from `training_of`.
         shorter: of another run, from `shorter_training`, that this one goes on from.
+        card: what lies beside checkpoints that are sent away.
     """
     quiet_lightning()
     keep_freed_memory()
@@ -59,11 +72,20 @@ def fit(task: Task, module: Training, images: Images, setting: Setting, shorter:
         checkpoint = load_checkpoint(run.last_checkpoint, trusted=None)
         checkpoint = replace(checkpoint, config=config)  # what is built is what was typed: the file may be another person's
         loggers[0] = tracking.metrics_csv(run, checkpoint.state["global_step"])  # processes of their own may have written it
-        results = _results(task, checkpoint, images, setting, loggers)
+        scored = checkpoint.model(task.kind)
+        results = _results(task, checkpoint, scored, images, setting, loggers)
         tracking.log_summary(loggers, run, results, checkpoint.state["global_step"])
+        about = {"choices": results["choices"], **{key: results[key] for key in declared(results)}, "config": config}
+        tracking.log_checkpoints(loggers, run, card(checkpoint, scored, results), about)
         failed = False
     except StoppedEarly:
         failed = False
+        raise
+    except Diverged as error:
+        tracking.alert(loggers, f"{run.folder.name} diverged", str(error))
+        raise
+    except Terminated:
+        tracking.mark_preempted(loggers)
         raise
     finally:
         tracking.close(loggers, failed)
@@ -196,13 +218,16 @@ def _is_watched() -> bool:
     return sys.stdout.isatty() and multiprocessing.current_process().name == "MainProcess"
 
 
-def _results(task: Task, checkpoint: Checkpoint, images: Images, setting: Setting, loggers: list[Logger]) -> dict:
+def _results(
+    task: Task, checkpoint: Checkpoint, model: NoisyModel, images: Images, setting: Setting, loggers: list[Logger]
+) -> dict:
     """The figures of what was saved, and what they cost; its pictures go to the loggers."""
     began = time.perf_counter()
-    model = checkpoint.model(task.kind)
     outcome: Outcome = task.outcome(model, setting)
     for key, file in outcome.pictures.items():
         tracking.log_image(loggers, key, file, checkpoint.state["global_step"])
+    if outcome.samples:
+        tracking.log_samples(loggers, outcome.samples, checkpoint.state["global_step"])
     return {
         **outcome.results,
         "weights": "averaged" if checkpoint.averaged else "last",

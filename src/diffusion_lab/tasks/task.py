@@ -8,6 +8,7 @@ from lightning.pytorch import Callback
 from diffusion_lab.data.cache import Decoded
 from diffusion_lab.denoiser import NoisyModel
 from diffusion_lab.experiments.runs import Run
+from diffusion_lab.experiments.tracking import Samples
 from diffusion_lab.hardware import Machine
 from diffusion_lab.training.module import Training
 
@@ -24,10 +25,11 @@ class Setting:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a trained model: for results.json, and pictures by the names that loggers are to give them."""
+    """What came of a trained model: for results.json, pictures by the names that loggers are to give them, images drawn."""
 
     results: dict
     pictures: dict[str, Path] = field(default_factory=dict)
+    samples: Samples | None = None
 
 
 class Task:
