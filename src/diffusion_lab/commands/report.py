@@ -1,6 +1,8 @@
-"""`report.py`: tables and pictures of all runs under a folder, from what the runs left there."""
+"""`report.py`: tables and pictures of all runs under a folder, from what the runs left there, or leave there now."""
 
 import argparse
+import time
+from itertools import count
 from pathlib import Path
 
 from diffusion_lab.commands.console import exit_on_user_error, short
@@ -8,18 +10,24 @@ from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.figures import FIGURES, declared
 
+EVERY_S = 30
 RANKED = [key for key, figure in FIGURES.items() if figure.ranked]
 
 
 def main(arguments: list[str]) -> None:
-    """Parse `DIR [objective=kid]` and write the report."""
+    """Parse `DIR [objective=kid] [--watch [SECONDS]]` and write the report."""
     parser = argparse.ArgumentParser(prog="report.py", description="Put all runs under a folder side by side.")
     parser.add_argument("folder", metavar="DIR", help="a folder with runs in it, such as outputs/quick")
     parser.add_argument(
         "overrides", nargs="*", metavar="objective=kid", help=f"rank by one of {', '.join(RANKED)}, or a figure of yours"
     )
+    watched = f"keep report.html up to date while runs go on; look every so many seconds ({EVERY_S} if none are given)"
+    parser.add_argument("--watch", metavar="SECONDS", nargs="?", const=EVERY_S, type=int, help=watched)
     options = parser.parse_args(arguments)
-    exit_on_user_error(report_folder, options.folder, options.overrides)
+    if options.watch is None:
+        exit_on_user_error(report_folder, options.folder, options.overrides)
+    else:
+        exit_on_user_error(watch, options.folder, options.overrides, options.watch)
 
 
 def report_folder(folder: str, overrides: list[str]) -> None:
@@ -41,6 +49,47 @@ def report_folder(folder: str, overrides: list[str]) -> None:
     if not runs:
         raise UserError(f"{folder} holds no runs (looked for results.json and config.yaml, also in subfolders)")
     write(runs, Path(folder), objective)
+
+
+def watch(folder: str, overrides: list[str], every: int, rounds: int | None = None) -> None:
+    """Keep report.html in `folder` up to date: a page that renews itself in a browser, of curves, images and the state of
+    each job.
+
+    Args:
+        every: seconds from one look to the next; where nothing has changed, nothing is written.
+        rounds: how often to look; None: until ctrl-C.
+
+    Raises:
+        UserError: no such folder, or an unknown override.
+    """
+    objective, place = _objective(overrides), Path(folder)
+    if not place.is_dir():
+        raise UserError(f"{folder} is not a folder; runs are in outputs/<name>")
+    if every < 1:
+        raise UserError(f"--watch {every} must be a second or more")
+    from diffusion_lab.reports.collect import find_runs
+    from diffusion_lab.reports.live import live_report, state, traces
+    from diffusion_lab.reports.render import write_page
+
+    def renew(refresh: int | None) -> str:
+        finding = live_report(find_runs(place), objective, title=f"Runs of {place.resolve().name}")
+        page = write_page(finding, place, refresh)
+        return f"{short(page.resolve())}: {finding.sections[0].sentences[0]}"
+
+    seen, said = None, None
+    try:
+        for look in count():
+            now = traces(place), [state(run) for run in find_runs(place)]
+            if now != seen:
+                seen, new = now, renew(every)
+                if new != said:
+                    print(new, flush=True)
+                said = new
+            if rounds is not None and look + 1 >= rounds:
+                break
+            time.sleep(every)
+    finally:
+        renew(None)
 
 
 def write(runs: list[Run], folder: Path, objective: str) -> None:

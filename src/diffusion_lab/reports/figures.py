@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from textwrap import wrap
 
 import numpy as np
 import pandas as pd
@@ -14,6 +15,8 @@ from diffusion_lab.experiments.runs import Run
 from diffusion_lab.figures import Figure as Declared
 from diffusion_lab.reports.ranking import Cell, Ranking, level_text
 
+MOST_CURVES = 3  # side by side
+TITLE = 44  # letters of a line above a grid
 IMAGES = 10  # a row of samples
 PAD = 2  # pixels between the images of a run's grid
 
@@ -76,6 +79,60 @@ def curves(cells: list[Cell], figures: dict[str, Declared], x: str, label: str) 
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     return _plain(figure)
+
+
+def curves_so_far(runs: list[Run]) -> Figure | None:
+    """The held-out curves of each run against the training step, as far as they go."""
+    found = {run: [row for row in run.sound_curves() if any(key.startswith("val/") for key in row)] for run in runs}
+    names = dict.fromkeys(key for rows in found.values() for row in rows for key in row)
+    names = [name for name in names if name.startswith("val/") and not name.endswith("_std")][:MOST_CURVES]
+    if not names:
+        return None
+    figure = Figure(figsize=(9, 3.4 + 0.11 * len(runs)), dpi=110, layout="constrained")
+    for axis, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
+        for i, (run, rows) in enumerate(found.items()):
+            points = [(row["step"], row[name]) for row in rows if name in row]
+            axis.plot(
+                *zip(*points, strict=True) if points else ((), ()),
+                marker=".",
+                label=_literal(run.folder.name),
+                **_line_style(i),
+            )
+        axis.set_title(_literal(name), fontsize=9)
+        axis.set_xlabel("training step", fontsize=9)
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=1, fontsize=8, frameon=False)
+    return _plain(figure)
+
+
+def latest_samples(runs: list[Run]) -> Figure | None:
+    """The newest grid of each run, side by side."""
+    grids = {run: _latest_grid(run) for run in runs}
+    grids = {run: grid for run, grid in grids.items() if grid is not None}
+    if not grids:
+        return None
+    columns = min(3, len(grids))
+    rows = math.ceil(len(grids) / columns)
+    figure = Figure(figsize=(9, 3.2 * rows), dpi=110, layout="constrained")
+    axes = list(np.atleast_1d(figure.subplots(rows, columns)).flat)
+    for axis in axes:
+        axis.set_axis_off()
+    for axis, (run, (file, picture)) in zip(axes, grids.items(), strict=False):
+        axis.imshow(picture)
+        name = "\n".join(wrap(run.folder.name, TITLE)[:3])  # a longer line would leave the picture no room
+        axis.set_title(_literal(f"{name}\n{file.stem.replace('_', ' ')}"), fontsize=7)
+    return figure
+
+
+def _latest_grid(run: Run) -> tuple[Path, Image.Image] | None:
+    files = [run.final_grid, *sorted(run.samples.glob("epoch_*.png"), reverse=True)]
+    for file in files:
+        try:
+            with Image.open(file) as picture:
+                return file, picture.convert("RGB")
+        except OSError:  # not there, or being written
+            continue
+    return None
 
 
 def against(rankings: list[Ranking], x: str, label: str, metric: Declared, along: str | None = None) -> Figure | None:

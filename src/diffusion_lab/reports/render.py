@@ -58,6 +58,13 @@ def write_report(report: Report, folder: Path) -> list[Path]:
     return [folder / f"report.{suffix}" for suffix in ("md", "csv", "tex", "html")]
 
 
+def write_page(report: Report, folder: Path, refresh: int | None) -> Path:
+    """Write report.html alone into `folder`: a page that looks for a newer one every `refresh` seconds."""
+    drawn = {section.title: _png(section.picture) for section in report.sections if section.picture is not None}
+    write_text(folder / "report.html", html(report, drawn, folder, refresh))
+    return folder / "report.html"
+
+
 def markdown(report: Report, folder: Path = Path()) -> str:
     """The report as it is to lie in `folder`."""
     parts = [f"# {report.title}"]
@@ -77,14 +84,14 @@ def latex(report: Report) -> str:
     return "\n\n".join(_latex_table(section) for section in tables) + "\n"
 
 
-def html(report: Report, drawn: dict[str, bytes], folder: Path = Path()) -> str:
+def html(report: Report, drawn: dict[str, bytes], folder: Path = Path(), refresh: int | None = None) -> str:
     """One self-contained page to lie in `folder`: its style and pictures inside, no links to other places."""
     template = files("diffusion_lab.reports").joinpath("report.html.jinja").read_text()
     pictures = {title: base64.b64encode(png).decode() for title, png in drawn.items()}
     return (
         Environment(autoescape=True)
         .from_string(template)
-        .render(report=report, pictures=pictures, slug=_slug, link=lambda file: _link(file, folder))
+        .render(report=report, pictures=pictures, slug=_slug, link=lambda file: _link(file, folder), refresh=refresh)
     )
 
 
