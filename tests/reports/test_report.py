@@ -8,14 +8,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 from scipy import stats
 
+from diffusion_lab.experiments.pictures import save_class_grid
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.figures import KID
 from diffusion_lab.reports import published
 from diffusion_lab.reports.collect import collect, find_runs
-from diffusion_lab.reports.figures import against
+from diffusion_lab.reports.figures import _first_row, against
 from diffusion_lab.reports.ranking import rankings
 from diffusion_lab.reports.render import html, latex, markdown, write_report
 from diffusion_lab.reports.report import report
@@ -357,6 +359,16 @@ def test_samples_are_rows_of_one_seed_that_all_cells_have(tmp_path):
     rows = [axis.images[0].get_array() for axis in by_title["Samples, from the same noise"].picture.axes]
     assert [row.shape[:2] for row in rows] == [(68, 200)] * 2  # three images of a row of the 3 x 3 grid
     assert [row[0, 0, 0] for row in rows] == [50, 50]  # both of seed 1
+
+
+def test_the_first_images_are_found_in_a_grid_with_names_and_images_of_any_shape(tmp_path):
+    run = made_run(tmp_path, 0.1)
+    images = torch.rand(12, 3, 64, 96)
+    save_class_grid(images, ["frog", "toad", "newt"], run.final_grid)
+    row = np.asarray(_first_row(run))
+    assert row.shape == (68, 3 * 98 + 2, 3)
+    wanted = (images[:3] * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    assert all((row[2:66, 2 + 98 * i : 98 * (i + 1)] == wanted[i]).all() for i in range(3))
 
 
 def damaged_runs(folder: Path) -> list[Run]:

@@ -11,6 +11,7 @@ from textwrap import shorten
 import torch
 import torch.nn.functional as F
 from PIL import Image, ImageDraw, ImageFont
+from PIL.PngImagePlugin import PngInfo
 from torch import Tensor, nn
 from torchvision.utils import make_grid
 
@@ -51,13 +52,20 @@ def save_grid(
     """Write images (N, C, H, W), values from 0 to 1, as one PNG: a square grid, or `columns` wide. Transparency lies over
     white.
 
+    The file says, as a PNG's text `grid`, where its images are: left, top, the width and height of a tile, and columns.
+
     Args:
         rows, titles: names of the rows, beside them, and of the columns, above them.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
     picture = _picture(_grid(images, columns))
     across = columns or _columns(len(images))
-    _named(picture, rows, titles, -(-len(images) // across), across).save(file)
+    down = -(-len(images) // across)
+    named = _named(picture, rows, titles, down, across)
+    places = PngInfo()
+    left, top = named.width - picture.width, named.height - picture.height
+    places.add_text("grid", f"{left} {top} {picture.width // across} {picture.height // down} {across}")
+    named.save(file, pnginfo=places)
     return file
 
 

@@ -225,14 +225,30 @@ def _line_style(place: int) -> dict:
 
 
 def _first_row(run: Run) -> Image.Image | None:
-    """The first images of a run's final grid, which is `grid.count` images in a square."""
+    """The first images of a run's final grid."""
     try:
-        grid = Image.open(run.final_grid).convert("RGB")
-    except (OSError, SyntaxError):  # there is none, or it is damaged
+        with Image.open(run.final_grid) as grid:
+            left, top, width, height, columns = _places(grid, run)
+            return grid.convert("RGB").crop((left, top, left + width * min(columns, IMAGES) + PAD, top + height + PAD))
+    except (OSError, SyntaxError, ValueError):  # there is none, or it is damaged
         return None
-    columns = math.ceil(math.sqrt(run.config().get("grid", {}).get("count", 1)))
-    tile = (grid.width - PAD) // columns
-    return grid.crop((0, 0, tile * min(columns, IMAGES) + PAD, tile + PAD))
+
+
+def _places(grid: Image.Image, run: Run) -> list[int]:
+    """Left, top, the width and height of a tile, and columns, as the file says; an older one is `grid.count` images in a
+    square.
+
+    Raises:
+        ValueError: it says something else.
+    """
+    said = grid.info.get("grid")
+    if said is None:
+        columns = math.ceil(math.sqrt(run.config().get("grid", {}).get("count", 1)))
+        return [0, 0, *[(grid.width - PAD) // columns] * 2, columns]
+    places = [int(number) for number in str(said).split()]
+    if len(places) != 5 or not all(0 <= place <= max(grid.size) for place in places):
+        raise ValueError("damaged")
+    return places
 
 
 def _plain(figure: Figure) -> Figure:
