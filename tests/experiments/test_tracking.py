@@ -133,3 +133,16 @@ def test_one_key_keeps_checkpoints_here(offline, tmp_path):
     tracking.close([logger])
     assert not offline.read(run, "artifact")
     assert not (run.checkpoints / "MODEL_CARD.md").exists()
+
+
+def test_a_disabled_run_takes_all_and_keeps_nothing(tmp_path):
+    run = Run(tmp_path / "run")
+    run.checkpoints.mkdir(parents=True)
+    run.last_checkpoint.write_text("last")
+    logger = tracking.wandb(run, {"name": "frogs", "choices": {}}, "disabled", "diffusion-lab")
+    tracking.log_samples([logger], tracking.Samples(torch.rand(1, 3, 8, 8), 0, ["frog"], 1.0), step=1)
+    tracking.log_checkpoints([logger], run, None, {})
+    tracking.alert([logger], "title", "text")
+    tracking.mark_preempted([logger])
+    tracking.close([logger])
+    assert not list(run.folder.glob("wandb/*run-*"))
