@@ -201,7 +201,8 @@ def plain(cfg: DictConfig) -> dict:
             node[key] = str(Path(node[key]).expanduser().resolve())
     data = config.get("data") or {}
     if isinstance(data.get("path"), str) and Path(data["path"]).expanduser().is_dir():  # else it is a name on the hub
-        data["path"] = data["source"]["path"] = str(Path(data["path"]).expanduser().resolve())
+        data["path"] = str(Path(data["path"]).expanduser().resolve())
+        data |= {"source": {**data["source"], "path": data["path"]}} if "source" in data else {}
     place = (config.get("model") or {}).get("path")
     if isinstance(place, str) and Path(place).expanduser().is_dir():  # else it is a name on the hub
         config["model"]["path"] = str(Path(place).expanduser().resolve())

@@ -15,11 +15,11 @@ if TYPE_CHECKING:  # NumPy and Pillow are not needed to find a mistake in a conf
 
 
 def open_source(data: dict) -> Source:
-    """Find the images of a `data` config, under its `root`: that is absolute, or where they are now if they have moved.
+    """Find the images of a `data` config, at its `root` or `path`: absolute, or where they are now if they have moved.
 
     They are looked for once in a job's time.
     """
-    moved = {"root": data["root"]} if "root" in data["source"] else {}
+    moved = {key: data[key] for key in ("root", "path") if key in data["source"]}
     return _opened(json.dumps({**data["source"], **moved}, sort_keys=True))
 
 
