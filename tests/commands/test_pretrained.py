@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ import diffusion_lab as lab
 from diffusion_lab.commands.checks import check
 from diffusion_lab.commands.edit import edit_images
 from diffusion_lab.commands.evaluate import run_once as evaluate_once
+from diffusion_lab.commands.opened import drawing_of, open_model
 from diffusion_lab.commands.sample import sample_checkpoint
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.runs import Run
@@ -109,6 +111,21 @@ def test_a_cascade_draws_large_images_that_belong_to_themselves(folder_of, tmp_p
     assert np.abs(pixels(tmp_path / "of_3/00001.png") - pixels(tmp_path / "of_2/00001.png")).max() <= 1
     with Image.open(tmp_path / "of_3/trajectory.gif") as gif:
         assert gif.n_frames >= 2
+
+
+OTHER = ("sampler/threshold=dynamic", "sampler.threshold.most=1.25")
+
+
+@pytest.mark.parametrize(("asked", "most"), [((), 1.0), (OTHER, 1.25)], ids=["its own", "the user's"])
+def test_each_stage_clips_as_its_own_scheduler_says(folder_of, tmp_path, asked, most):  # noqa: F811
+    second = shutil.copytree(folder_of("deepfloyd_if_ii"), tmp_path / "second")
+    file = second / "scheduler" / "scheduler_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "sample_max_value": 1.0}))
+    cfg = composed("sample", *words((folder_of("deepfloyd_if"), second), PROMPTS, *SECOND, *asked))
+    cascade = drawing_of(*open_model(cfg), cfg).sampler
+    first = cascade.sampler.sampler.keywords["threshold"]
+    second = cascade.way.get("threshold", first)
+    assert (first.keywords["most"], second.keywords["most"]) == (1.25 if asked else 1.5, most)
 
 
 def test_an_anagram_of_a_cascade_is_one_image_seen_in_two_ways(folder_of, tmp_path):  # noqa: F811

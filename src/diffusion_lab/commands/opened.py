@@ -37,5 +37,5 @@ def drawing_of(opened: Opened, config: dict, cfg: DictConfig) -> Drawing:
     keep_freed_memory()
     ready = drawing(config, opened.model(Denoiser), machine(cfg.accelerator, cfg.precision), cfg.trusted)
     if isinstance(opened, Pipeline):
-        ready = replace(ready, sampler=opened.cascade(ready.sampler, ready.denoiser))
+        ready = replace(ready, sampler=opened.cascade(ready.sampler, ready.denoiser, config["sampler"].get("threshold")))
     return ready

@@ -16,6 +16,7 @@ from diffusion_lab.conditions import Classes, Prompts, Synonyms
 from diffusion_lab.denoiser import Denoiser, NetworkDenoiser
 from diffusion_lab.errors import UserError
 from diffusion_lab.hardware import pick_device
+from diffusion_lab.parts import build
 from diffusion_lab.pretrained import processes
 from diffusion_lab.pretrained.families import FAMILIES, Family
 from diffusion_lab.pretrained.folders import DISCRETE, FLOW, LEFT_OUT, PipelineFolder, found
@@ -188,13 +189,20 @@ class Pipeline:
         augmentation, _, _ = processes.discrete(self.folder.config("image_noising_scheduler"))
         return Enlarger(*parts, augmentation=augmentation, noise_level=self.noise_level).eval()
 
-    def cascade(self, sampler: Sampler, denoiser: NetworkDenoiser) -> Sampler:
-        """The sampler, or, where there is a second stage, one that draws with both; for the denoiser of the first."""
+    def cascade(self, sampler: Sampler, denoiser: NetworkDenoiser, threshold: dict | None) -> Sampler:
+        """The sampler, or, where there is a second stage, one that draws with both; for the denoiser of the first.
+
+        Args:
+            threshold: the sampler's, as its config says. Where it is the first stage's own, the second has its own too.
+        """
         if not self.second:
             return sampler
         tables = {name: getattr(denoiser.network, f"{name}_of_rows") for name in denoiser.network.tables}  # of the same T5
         enlarger = self.second.model(Denoiser, tables).to(denoiser.device)
-        return Cascade(sampler, enlarger, self.second_steps, self.second_guidance)
+        way = {"steps": self.second_steps}
+        if threshold == self._threshold:
+            way["threshold"] = self.second._threshold and build(self.second._threshold, "sampler.threshold")
+        return Cascade(sampler, enlarger, way, self.second_guidance)
 
     @property
     def enlarges(self) -> bool:

@@ -42,7 +42,7 @@ class Drawing:
     @property
     def enlarging_steps(self) -> int:
         """Network calls of the second of those."""
-        return self.sampler.steps if isinstance(self.sampler, Cascade) else 0
+        return self.sampler.way["steps"] if isinstance(self.sampler, Cascade) else 0
 
     def guided(self, **changes) -> Denoiser:
         """The guided denoiser, perhaps with another scale."""

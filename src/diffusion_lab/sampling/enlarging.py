@@ -53,12 +53,12 @@ class Cascade:
     Args:
         sampler: of both.
         enlarger: on the device.
-        steps: network calls of enlarging.
+        way: what the sampler is asked for when it enlarges: `steps`, `threshold`.
         scale: of guidance meanwhile.
     """
 
-    def __init__(self, sampler: Sampler, enlarger: Enlarger, steps: int, scale: float):
-        self.sampler, self.enlarger, self.steps, self.scale = sampler, enlarger, steps, scale
+    def __init__(self, sampler: Sampler, enlarger: Enlarger, way: dict, scale: float):
+        self.sampler, self.enlarger, self.way, self.scale = sampler, enlarger, way, scale
 
     def __call__(
         self,
@@ -82,8 +82,8 @@ class Cascade:
 
         around = self._around(denoiser, factor)
         self.enlarger.show(small.clamp(-1, 1), large_noise(0), around)
-        steps = {**way, "steps": self.steps}
-        return self.sampler(around, large_noise(1), label, fresh_noise=lambda call: large_noise(call + 2), **steps)
+        way |= self.way
+        return self.sampler(around, large_noise(1), label, fresh_noise=lambda call: large_noise(call + 2), **way)
 
     def _around(self, denoiser: Denoiser, factor: int) -> Denoiser:
         """What is around the denoiser, around the enlarger."""

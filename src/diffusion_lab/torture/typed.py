@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -84,6 +85,8 @@ def _run(folder: str, script: str, arguments: tuple[str, ...], environment: dict
     try:
         runpy.run_path(file, run_name="__main__")
     finally:
-        atexit._run_exitfuncs()  # a fork leaves without them
+        # A fork leaves without what an interpreter does at its end: joblib's processes, say, are let go by the first.
+        threading._shutdown()
+        atexit._run_exitfuncs()
         sys.stdout.flush()
         sys.stderr.flush()
