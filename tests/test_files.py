@@ -3,11 +3,12 @@
 import errno
 import json
 import os
+import time
 
 import pytest
 
 from diffusion_lab.errors import user_error_in
-from diffusion_lab.files import filling, remove_scratch, replacing, write_json, write_text
+from diffusion_lab.files import HOUR_S, filling, remove_scratch, replacing, write_json, write_text
 
 
 def test_a_file_is_replaced_when_all_went_well(tmp_path):
@@ -72,6 +73,21 @@ def test_what_lies_in_a_folder_stays_when_it_is_filled_again(tmp_path):
     assert found == {"last.ckpt": "dear", "file": "new"}
     assert (tmp_path / "folder/more/file").read_text() == "more"
     assert [each.name for each in tmp_path.iterdir()] == ["folder"]
+
+
+def test_what_a_killed_process_was_filling_a_folder_with_goes_later(tmp_path):
+    names = {
+        f".folder.{2**22 + 1}": 2 * HOUR_S,
+        f".folder.{2**22 + 2}": 0,
+        f".folder.{os.getppid()}": 2 * HOUR_S,
+        ".folder.x": 9e9,
+    }
+    for name, age_s in names.items():
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (time.time() - min(age_s, 1e6),) * 2)
+    with filling(tmp_path / "folder") as scratch:
+        (scratch / "file").touch()
+    assert {each.name for each in tmp_path.iterdir()} == {"folder", *list(names)[1:]}
 
 
 def test_what_killed_processes_were_writing_goes_and_nothing_else(tmp_path):

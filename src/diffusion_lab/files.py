@@ -1,12 +1,16 @@
 """Files written so that a kill, a full disk or a reader beside finds the old file or the new one, never a part."""
 
 import contextlib
+import glob
 import json
 import math
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
+
+HOUR_S = 3600  # another machine's process, which shares the disk, may still be writing until then
 
 
 @contextlib.contextmanager
@@ -33,6 +37,7 @@ def filling(folder: Path) -> Iterator[Path]:
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = folder.with_name(f".{folder.name}.{os.getpid()}")
     scratch = beside / folder.name
+    _remove_killed(folder)
     shutil.rmtree(beside, ignore_errors=True)  # of an earlier process of this number, that was killed
     try:
         scratch.mkdir(parents=True)
@@ -49,6 +54,25 @@ def filling(folder: Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _remove_killed(folder: Path) -> None:
+    """Remove what was being written for `folder` an hour ago and longer, by a process that is not here any more."""
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.[0-9]*"):
+        pid = left.suffix[1:]
+        if pid.isdigit() and not is_running(int(pid)) and time.time() - left.stat().st_mtime > HOUR_S:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def is_running(process: int) -> bool:
+    """Whether a process of this number runs on this machine."""
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def remove_scratch(folder: Path) -> None:

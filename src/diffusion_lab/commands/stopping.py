@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from diffusion_lab.errors import Terminated
+from diffusion_lab.files import is_running
 
 INTERRUPTED, TERMINATED = 130, 143  # exit statuses, as of a shell
 GRACE_S = 5  # for a job to leave its folder in order when its multirun is gone
@@ -71,22 +72,12 @@ def follow_multirun() -> None:
     main = os.environ.get(MAIN)
     if main is None or threading.current_thread() is not threading.main_thread():
         return
-    if main != str(os.getppid()) and _is_running(int(main)):  # this is the multirun, or began in another way
+    if main != str(os.getppid()) and is_running(int(main)):  # this is the multirun, or began in another way
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _terminate)
     if not any(thread.name == MAIN for thread in threading.enumerate()):
         threading.Thread(target=_end_with, args=(int(main),), name=MAIN, daemon=True).start()
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
-        return True
-    return True
 
 
 def _end_with(parent: int) -> None:
