@@ -1,6 +1,7 @@
 """What a multirun says at its end: the report on its jobs, and an exit status that says if one failed."""
 
 import contextlib
+import copy
 import os
 import sys
 import tempfile
@@ -30,7 +31,7 @@ class MultirunReport(Callback):
         self.files = files
 
     def on_multirun_start(self, config: DictConfig, **kwargs) -> None:
-        HydraConfig.instance().set_config(config)  # the jobs' folders refer to it, before there is a job
+        HydraConfig.instance().set_config(copy.deepcopy(config))  # the jobs' folders refer to it, before there is a job
         handle, path = tempfile.mkstemp(prefix="diffusion-lab-jobs-")
         os.close(handle)
         os.environ[JOB_LIST] = path
