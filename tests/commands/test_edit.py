@@ -29,7 +29,7 @@ EDITS = {  # network calls for each image
     "denoise_once": 4,
     "denoise": 4 * STEPS,
     "sdedit": 6 * STEPS,
-    "inpaint": 2,  # of four: resampled at least five times a stretch of two would be too many
+    "inpaint": STEPS,
     "superres": STEPS,
     "invert": 2 * STEPS,
     "interpolate": STEPS + 7 / 2 * STEPS,

@@ -1,5 +1,6 @@
 """Samplers against closed forms: Gaussian and mixture data, and data sets so small that the best denoiser is known."""
 
+import itertools
 from functools import partial
 
 import numpy as np
@@ -13,7 +14,7 @@ from diffusion_lab.process.discrete import Discrete, linear
 from diffusion_lab.process.schedules import Cosine, Edm, Flow, Linear, LinearClipped, log_snr, time_of
 from diffusion_lab.sampling import times
 from diffusion_lab.sampling.diffusers_schedulers import scheduler
-from diffusion_lab.sampling.samplers import ddim, ddpm, dpm_solver, euler, heun
+from diffusion_lab.sampling.samplers import _resampled_path, ddim, ddpm, dpm_solver, euler, heun
 from tests.sampling.ideal import CorrelatedNetwork, GaussianNetwork, IdealNetwork, MixtureNetwork, ideal_denoiser
 
 SCHEDULES = [Cosine(), Linear(), LinearClipped(), Discrete(linear()), Flow(), Edm()]
@@ -202,3 +203,19 @@ def test_churn_never_goes_beyond_the_noisy_end_and_stays_on_the_schedule():
     assert called[0] == 1.0
     assert all(churned > time for churned, time in zip(called[1:], plain[1:], strict=True))
     assert max(called) <= 1.0
+
+
+@pytest.mark.parametrize("jump", [1, 2, 5])
+@pytest.mark.parametrize("resamples", [1, 2, 5, 10])
+def test_a_way_back_and_forth_takes_the_steps_asked_for_on_enough_levels(resamples, jump):
+    for calls in (1, 2, 3, 4, 5, 12, 20, 33, 100, 250):
+        path = _resampled_path(calls, resamples, jump)
+        forward = [a for a, b in itertools.pairwise(path) if a < b]
+        assert len(forward) == calls
+        assert (path[0], path[-1]) == (0, max(path))
+        assert max(path) >= min(20, calls / 2)
+        assert max(forward.count(stop) for stop in forward) <= resamples
+        assert all(b - a in (1, -jump) for a, b in itertools.pairwise(path))
+        assert forward.count(path[-1] - 1) == 1  # where the image comes out
+    assert _resampled_path(5, 2, 2) == [0, 1, 2, 0, 1, 2, 3]
+    assert max(_resampled_path(100, 5, 2)) == 22

@@ -29,6 +29,8 @@ from diffusion_lab.process import posterior
 from diffusion_lab.process.schedules import time_of
 from diffusion_lab.sampling.times import trailing
 
+LEVELS = 20  # of a way back and forth, before any stretch of it is gone again
+
 
 class Way(TypedDict, total=False):
     """The keywords that all samplers take."""
@@ -140,11 +142,12 @@ def ddpm(
 
     With `resamples` every stretch of `jump` steps is gone so often: in between, noise takes the image back to where the
     stretch began, so that what is made new can settle with what is given (RePaint, Lugmayr et al. 2022, arXiv:2201.09865,
-    algorithm 1). The steps are then fewer, so that the network calls are no more than `steps`.
+    algorithm 1). The noise levels are then fewer, so that the network calls are `steps`; and where these are few, stretches
+    are gone less often, see `_resampled_path`.
 
     Args:
         variance: of a step: "small" (beta tilde), "large" (beta) or "learned", where the network predicts it.
-        resamples: how often a stretch is gone, at least 1.
+        resamples: how often a stretch is gone at the most, at least 1.
         jump: its length in steps, at least 1.
 
     Raises:
@@ -172,21 +175,28 @@ def ddpm(
 
 
 def _resampled_path(calls: int, resamples: int, jump: int) -> list[int]:
-    """The stops of a way from 0 with at most `calls` steps forward, every `jump` of which are gone `resamples` times, but
-    those that end the way: [0, 1, 2, 0, 1, 2, 3] with two resamples and a jump of two."""
+    """The stops of a way from 0 with `calls` steps forward. Stretches of `jump` are gone again, up to `resamples` times
+    in all and as evenly as can be, but those that end the way: [0, 1, 2, 0, 1, 2, 3] of five calls, a jump of two.
 
-    def path(steps: int) -> list[int]:
-        stops = [0]
-        for begin in range(0, steps, jump):
-            again = resamples if begin + jump < steps else 1
-            for _ in range(again):
-                stops += range(begin + (stops[-1] == begin), min(begin + jump, steps) + 1)
-        return stops
+    There are LEVELS levels, or half as many as the calls, before any stretch is gone again: on fewer, nothing is drawn well
+    that could settle.
+    """
+    levels = min(LEVELS, -(-calls // 2))
+    while levels < calls and levels + (resamples - 1) * jump * _before_the_last(levels, jump) < calls:
+        levels += 1
+    passes = (calls - levels) // jump
+    levels = calls - passes * jump
+    stretches, stops = _before_the_last(levels, jump), [0]
+    for k, begin in enumerate(range(0, levels, jump)):
+        again = passes * (k + 1) // stretches - passes * k // stretches if k < stretches else 0
+        for _ in range(1 + again):
+            stops += range(begin + (stops[-1] == begin), min(begin + jump, levels) + 1)
+    return stops
 
-    steps = calls
-    while steps > 1 and sum(a < b for a, b in itertools.pairwise(path(steps))) > calls:
-        steps -= 1
-    return path(steps)
+
+def _before_the_last(levels: int, jump: int) -> int:
+    """How many stretches there are before the last."""
+    return -(-levels // jump) - 1
 
 
 def euler(

@@ -202,20 +202,22 @@ async function ddpm(denoiser, noise, way) {
   return noisy;
 }
 
-/** The stops of a way with at most `calls` steps forward, every `jump` of which are gone `resamples` times, but the last. */
+/** The stops of a way with `calls` steps forward, stretches of `jump` of which are gone again, up to `resamples` times in all, but
+ * the last; see `_resampled_path` in samplers.py. */
 export function resampledPath(calls, resamples, jump) {
-  const path = (steps) => {
-    const stops = [0];
-    for (let begin = 0; begin < steps; begin += jump) {
-      for (let again = begin + jump < steps ? resamples : 1; again > 0; again--) {
-        for (let stop = begin + (stops.at(-1) === begin ? 1 : 0); stop <= Math.min(begin + jump, steps); stop++) stops.push(stop);
-      }
+  const beforeTheLast = (levels) => Math.ceil(levels / jump) - 1;
+  let levels = Math.min(20, Math.ceil(calls / 2));
+  while (levels < calls && levels + (resamples - 1) * jump * beforeTheLast(levels) < calls) levels += 1;
+  const passes = Math.floor((calls - levels) / jump);
+  levels = calls - passes * jump;
+  const stretches = beforeTheLast(levels), stops = [0];
+  for (let k = 0, begin = 0; begin < levels; k += 1, begin += jump) {
+    const again = k < stretches ? Math.floor((passes * (k + 1)) / stretches) - Math.floor((passes * k) / stretches) : 0;
+    for (let pass = 0; pass <= again; pass += 1) {
+      for (let stop = begin + (stops.at(-1) === begin ? 1 : 0); stop <= Math.min(begin + jump, levels); stop++) stops.push(stop);
     }
-    return stops;
-  };
-  let steps = calls;
-  while (steps > 1 && path(steps).filter((stop, i, all) => i && stop > all[i - 1]).length > calls) steps -= 1;
-  return path(steps);
+  }
+  return stops;
 }
 
 /** DPM-Solver++ of order 1 to 3 (Lu et al. 2022, arXiv:2211.01095), a multistep method; eta = 1 is stochastic. */
