@@ -16,7 +16,7 @@ from diffusion_lab.commands.console import exit_on_user_error, print_all_letters
 from diffusion_lab.commands.stopping import stoppable
 from diffusion_lab.conf_path import CONF
 
-GOES_ON = "type the same command again: what is finished is kept, and a training goes on after its last whole epoch"
+GOES_ON = "type the same command again: what is finished is kept, and a training goes on from its last checkpoint"
 
 
 def program(name: str, stopped: str = "nothing was kept") -> Callable:

@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import pytest
 from lightning.pytorch.callbacks import Timer
 
-from diffusion_lab.training.budget import TICKS, Budget, counted
+from diffusion_lab.training.budget import TICKS, Budget
 
 
 def trainer(step: int, seconds: float = 0.0, budget: Budget | None = None) -> SimpleNamespace:
@@ -32,7 +32,3 @@ def test_a_budget_says_how_much_of_it_is_behind(budget, step, seconds, share, st
     assert budget.share_done(there) == pytest.approx(share)
     assert budget.schedule_steps(there) == steps
     assert str(budget) == text
-
-
-def test_one_is_no_plural():
-    assert [counted(count, "epoch") for count in (0, 1, 2)] == ["0 epochs", "1 epoch", "2 epochs"]

@@ -11,6 +11,7 @@ from diffusion_lab.commands.train import training_config
 from diffusion_lab.errors import UserError, user_error_in
 from diffusion_lab.experiments.runs import Run, config_hash
 from diffusion_lab.reports.render import wide_console
+from diffusion_lab.wording import duration
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def _time_left(jobs: list[Job], finished: list[Job], count: int, at_once: int) -
     mean = sum(times) / len(times)
     left = sum(_left(job) for job in jobs) + count - len(jobs)
     together = f", {at_once} at once" if at_once > 1 else ""
-    return f"about {_duration(left * mean / at_once)} left ({_duration(mean)} a job{together})"
+    return f"about {duration(left * mean / at_once)} left ({duration(mean)} a job{together})"
 
 
 def _left(job: Job) -> float:
@@ -97,12 +98,6 @@ def _left(job: Job) -> float:
 
 def _seconds(results: dict) -> float:
     return results.get("fit_seconds", results.get("train_seconds", 0.0)) + results.get("score_seconds", 0.0)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _table(jobs: list[Job]) -> Table:

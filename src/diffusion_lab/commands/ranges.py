@@ -12,6 +12,7 @@ LARGEST = 4096  # side of an image, in pixels
 WHOLE = {  # key: (least, most)
     "epochs": (1, MOST),
     "steps": (1, MOST),
+    "threads": (1, 1024),
     "patience": (1, MOST),
     "accumulate": (1, MOST),
     "checkpoints.every_steps": (1, MOST),
@@ -166,7 +167,7 @@ WORDS = (
 LISTS = ("only", "trusted", "network.widths", "network.attention", "network.multipliers", "network.taps")
 MAY_BE_NULL = (
     *("model.image_size", "data.max_images", "metrics.vlb_calls", "metrics.every_n_epochs", "trainer.gradient_clip_val"),
-    *("gradient_clip", "steps", "minutes", "checkpoints.every_steps", "checkpoints.every_minutes"),
+    *("gradient_clip", "threads", "steps", "minutes", "checkpoints.every_steps", "checkpoints.every_minutes"),
     "sampler.threshold.most",
 )
 FOUND = ("data.num_classes", "model.conditions.count")  # of a folder

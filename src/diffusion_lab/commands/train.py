@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import logging
+import shlex
 import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from diffusion_lab.commands import threads
 from diffusion_lab.commands.checks import check, check_labels, plain
 from diffusion_lab.commands.console import command, print_figures, short
 from diffusion_lab.commands.data import decode_source, open_source
 from diffusion_lab.commands.job import alone, attempt, to_minimise
+from diffusion_lab.commands.opening import say_data, say_network
 from diffusion_lab.commands.stages import is_stage, with_teacher
 from diffusion_lab.commands.suited import choices_said
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.continuing import checkpoint_of, run_of, shorter_one
 from diffusion_lab.experiments.runs import Run, config_hash, content_of, sha256_of
 from diffusion_lab.parts import build
+from diffusion_lab.wording import counted
 
 if TYPE_CHECKING:
     from diffusion_lab.checkpoints import Checkpoint
@@ -27,6 +32,10 @@ if TYPE_CHECKING:
     from diffusion_lab.data.images import Images
     from diffusion_lab.data.sources import Source
     from diffusion_lab.denoiser import NoisyModel
+    from diffusion_lab.tasks.task import Task
+
+NOT_AGAIN = ("epochs=", "steps=", "minutes=", "resume_from=", "out=", "name=", "seed=")
+COMPARED = ("loss=mae,mse", "schedule=linear,cosine")
 
 log = logging.getLogger(__name__)
 
@@ -37,6 +46,7 @@ def train(cfg: DictConfig, folder: str, is_multirun: bool) -> float:
     In a multirun a failure is written to results.json and returns infinity, so that the other jobs go on.
     """
     run = Run(Path(folder))
+    logging.getLogger("diffusion_lab.commands.opening").disabled = is_multirun  # where there is a line a job
     results = attempt(run_once, partial(training_config, run=run), cfg, run, is_multirun)
     if not is_multirun:
         _print_end(run, results, cfg)
@@ -49,6 +59,7 @@ def run_once(cfg: DictConfig, run: Run) -> dict:
     with alone(run, config) as work:
         if work.results is None:
             offer(run, config)
+            say_data(config, run)
             said = choices_said(cfg)
             if said:
                 log.info(said)
@@ -63,7 +74,7 @@ def offer(run: Run, config: dict) -> None:
     results, folder = other.results(), other.folder
     if folder == run.folder:  # which is set aside now
         folder = folder.with_name(f"{folder.name}~{config_hash(other.config())}")
-    done = f"{results['epochs']} epoch{'s' * (results['epochs'] > 1)}, {results['steps']} steps"
+    done = f"{counted(results['epochs'], 'epoch')}, {counted(results['steps'], 'step')}"
     log.info("begins at step 0; to go on from the same run after %s, add resume_from=%s", done, short(folder))
 
 
@@ -101,6 +112,7 @@ def training_config(cfg: DictConfig, run: Run) -> dict:
 
 def fit(config: dict, run: Run) -> dict:
     """Open the data, build the model, train and score it; returns the results."""
+    threads.settle(config["threads"])
     import torch
 
     from diffusion_lab.data.images import images_of
@@ -122,6 +134,7 @@ def fit(config: dict, run: Run) -> dict:
     task.check(model, setting)
     shorter = fitting.shorter_training(config)
     module = fitting.training_of(task, model, setting)
+    say_network(config, module, computer, len(images.train))
     if config["rehearsal"] and not (shorter or run.has_begun(config)):
         rehearse(task, module, setting)
     run.begin(setting.config)
@@ -156,6 +169,17 @@ def prepare(model: NoisyModel, config: dict, images: Images) -> None:
         start_from(model, config["init_from"], config["trusted"], config["init_from_strict"])
 
 
+def _next_trainings(task: type[Task], run: Run, results: dict) -> list[tuple[str, str]]:
+    """The same for longer, and beside other choices: with the words that this one was typed with."""
+    typed = [word for word in HydraConfig.get().overrides.task if not word.startswith(NOT_AGAIN)]
+    words = shlex.join(typed).split(" ") if typed else []
+    longer = [*words, f"epochs={2 * results['epochs']}", f"resume_from={shlex.quote(short(run.folder))}"]
+    if not {"loss", "schedule"} <= set(task.groups):
+        return [("train", " ".join(longer))]
+    compared = [*(word for word in words if not word.startswith(("loss=", "schedule="))), *COMPARED]
+    return [("train", " ".join(longer)), ("train", " ".join(["-m", *compared, "epochs=2"]))]
+
+
 def _print_end(run: Run, results: dict, cfg: DictConfig) -> None:
     from hydra.utils import get_object
 
@@ -168,6 +192,6 @@ def _print_end(run: Run, results: dict, cfg: DictConfig) -> None:
     }
     for title, text in said.items():
         print(f"{title:12} {short(text) if isinstance(text, Path) else text}")
-    for i, (script, arguments) in enumerate(task.next(short(run.last_checkpoint))):
+    for i, (script, arguments) in enumerate([*task.next(short(run.last_checkpoint)), *_next_trainings(task, run, results)]):
         print(f"{'' if i else 'next':12} {command(script, arguments)}")
     sys.stdout.flush()

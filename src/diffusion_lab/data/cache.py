@@ -79,10 +79,7 @@ def decode(
         max_images: use the first N only, in a fixed random order, so that both splits and all classes stay in proportion.
         on_error: "raise" names the broken images and stops; "skip" leaves them out and lists them.
     """
-    kept = np.arange(len(source.items))
-    if max_images is not None:
-        # A generator of its own: with a split's seed, the first N of the shuffle would all be held out.
-        kept = np.sort(np.random.default_rng((0, 1)).permutation(kept)[:max_images])
+    kept = chosen(source, max_images)
     size = image_size if isinstance(image_size, int) else list(sides(image_size))
     settings = [LAYOUT, source.fingerprint, size, channels, antialias, max_images]
     key = f"{name}-{size_text(size).replace(' ', '')}px-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]}"
@@ -102,6 +99,15 @@ def decode(
     for remark in remarks(decoded):
         log.warning(remark)
     return decoded
+
+
+def chosen(source: Source, max_images: int | None) -> np.ndarray:
+    """Which of its items are used, in order."""
+    kept = np.arange(len(source.items))
+    if max_images is None:
+        return kept
+    # A generator of its own: with a split's seed, the first N of the shuffle would all be held out.
+    return np.sort(np.random.default_rng((0, 1)).permutation(kept)[:max_images])
 
 
 def remarks(decoded: Decoded) -> list[str]:

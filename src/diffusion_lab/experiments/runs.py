@@ -23,7 +23,7 @@ NOT_PART_OF_THE_EXPERIMENT = (
     *("name", "logger", "grid", "objective", "compile", "data.cache_dir", "checkpoint", "trusted", "trial"),
     "model.conditions.names",  # found in the data
     "resume_from",  # a place: its content counts
-    *("checkpoints", "rehearsal"),
+    *("checkpoints", "rehearsal", "threads"),
 )
 # Settings that came later, at which they change nothing: the runs of before keep their hash.
 LATER = {

@@ -78,10 +78,7 @@ class DenoiserTask(Task):
 
     @staticmethod
     def next(checkpoint: str) -> list[tuple[str, str]]:
-        return [
-            ("sample", f"checkpoint={checkpoint} count=36 seed=1"),
-            ("train", "-m loss=mae,mse schedule=linear,cosine epochs=2"),
-        ]
+        return [("sample", f"checkpoint={checkpoint} count=36 seed=1")]
 
 
 def metrics(config: dict) -> dict[str, Metric]:

@@ -30,12 +30,22 @@ from diffusion_lab.networks.checkpointing import checkpoint_blocks
 from diffusion_lab.parts import build
 from diffusion_lab.tasks.task import Outcome, Setting, Task
 from diffusion_lab.training.budget import Budget
-from diffusion_lab.training.callbacks import EpochLine, GradientNorm, ProgressBar, StopDiverged, StopEarly, Throughput
+from diffusion_lab.training.callbacks import (
+    EpochLine,
+    GradientNorm,
+    Heartbeat,
+    ProgressBar,
+    StopDiverged,
+    StopEarly,
+    Throughput,
+)
 from diffusion_lab.training.midway import Midway
 from diffusion_lab.training.module import Training
 from diffusion_lab.training.saving import Kept, SafeCheckpoints
 
 log = logging.getLogger(__name__)
+
+HEARTBEAT_S = 30
 
 
 Card = Callable[[Checkpoint, NoisyModel, dict], str | None]
@@ -204,6 +214,7 @@ def standard_callbacks(config: dict, run: Run) -> list[Callback]:
         StopDiverged(),
         Throughput(),
         GradientNorm(),
+        Heartbeat(None if _is_watched() else HEARTBEAT_S),
         *([EarlyStopping(config["early_stop"], patience=config["patience"])] if config["early_stop"] else []),
         Midway(run.last_checkpoint, between["every_minutes"], between["every_steps"]),
         LearningRateMonitor(logging_interval="step"),

@@ -6,6 +6,8 @@ from datetime import timedelta
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import Timer
 
+from diffusion_lab.wording import counted
+
 TICKS = 10_000  # of a schedule over minutes
 
 
@@ -54,8 +56,3 @@ class StopAfter(Callback):
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_) -> None:
         if trainer.global_step >= self.steps:
             trainer.should_stop = True
-
-
-def counted(count: int, what: str) -> str:
-    """ "1 epoch", "2 epochs" """
-    return f"{count} {what}{'s' * (count != 1)}"

@@ -1,5 +1,6 @@
 """What happens while a run trains: throughput, sample grids. The rest are Lightning's own callbacks."""
 
+import logging
 import time
 from collections.abc import Callable
 
@@ -11,6 +12,11 @@ from torch import Tensor
 
 from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.errors import Diverged
+from diffusion_lab.wording import duration
+
+log = logging.getLogger(__name__)
+
+FIRST_S = 2  # of training, after which its speed is known well enough
 
 
 class Throughput(Callback):
@@ -46,6 +52,36 @@ class Throughput(Callback):
 
     def load_state_dict(self, state: dict) -> None:
         self.seconds, self.seen = state["seconds"], state.get("images", 0)
+
+
+class Heartbeat(Callback):
+    """Says after the first steps how long the training will take; and, where nobody watches a progress bar, every so many
+    seconds how far it is."""
+
+    def __init__(self, every_s: float | None):
+        self.every_s, self.first_said = every_s, False
+
+    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch, batch_idx: int) -> None:
+        if not hasattr(self, "began"):  # after the first step, which may have been compiled
+            self.began = None
+        elif self.began is None:
+            self.began, self.share = time.monotonic(), module.progress
+            self.said = self.began
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs, batch, batch_idx: int) -> None:
+        if not (self.began and trainer.is_global_zero):
+            return
+        now, done = time.monotonic(), module.progress
+        if not self.first_said and now - self.began >= FIRST_S and done > self.share:
+            whole = (now - self.began) / (done - self.share)
+            log.info("time         about %s for %s, and what the scores take", duration(whole), module.budget)
+            self.first_said = True
+        elif self.every_s and now - self.said >= self.every_s and done > self.share:
+            left = duration((now - self.began) / (done - self.share) * (1 - done))
+            print(
+                f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}: {done:.0%}, about {left} left", flush=True
+            )
+            self.said = now
 
 
 class GradientNorm(Callback):

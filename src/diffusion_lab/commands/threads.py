@@ -1,0 +1,30 @@
+"""How many threads compute: as many as there are free cores. More would wait for each other at every step, spinning."""
+
+import logging
+import os
+import sys
+
+from diffusion_lab import load
+
+log = logging.getLogger(__name__)
+
+NOTICED = 0.5  # busy cores
+
+
+def settle(requested: int | None) -> None:
+    """Let torch compute with so many threads: with `requested`, else with OMP_NUM_THREADS, else on what cores are free.
+
+    Called before torch is imported, it also lets threads that wait sleep where others want the cores (OMP_WAIT_POLICY).
+    """
+    threads = requested
+    if requested is None and "OMP_NUM_THREADS" not in os.environ:
+        cores, busy = load.cores(), load.busy_cores()
+        threads = max(1, round(cores - busy))
+        if busy >= NOTICED:
+            log.info("load         others keep %.1f of %d cores busy: threads=%d", busy, cores, threads)
+            if "torch" not in sys.modules:
+                os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
