@@ -3,6 +3,7 @@
 Each imports its work when it is run: a mistake in a config is then answered before torch is there.
 """
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -29,6 +30,7 @@ def program(name: str, stopped: str = "nothing was kept") -> Callable:
     def wrap(work: Callable[[DictConfig], float | None]) -> Callable[[], None]:
         def main() -> None:
             print_all_letters()
+            sys.path.append(os.getcwd())  # where parts of one's own may lie
             prepare_hydra()
             say_user_errors_in_a_line()
             exit_on_user_error(check_choices, [word for word in sys.argv[1:] if "=" in word and not word.startswith("-")])

@@ -236,3 +236,19 @@ def test_an_edit_by_a_network_that_diverged_writes_no_black_images(tmp_path, cap
         edit_images(composed("edit", "edit=denoise_once", f"checkpoint={file}", "count=2"), str(tmp_path / "edited"))
     assert "edit made numbers that are not finite (one call, t = 0.2, on Cosine)" in capsys.readouterr().err
     assert not list((tmp_path / "edited").glob("*.png"))
+
+
+def test_a_checkpoint_is_drawn_from_by_a_sampler_of_ones_own(checkpoint, tmp_path):
+    """Typed, with the steps that the checkpoint was trained with; or as a choice of a folder, --config-dir."""
+    (tmp_path / "mylab.py").write_text(
+        "from diffusion_lab.sampling.samplers import ddim\n\n\n"
+        "def mine(denoiser, noise, label=None, steps=1, **way):\n    print('mine', steps)\n"
+        "    return ddim(denoiser, noise, label, steps=steps, **way)\n"
+    )
+    (tmp_path / "conf/sampler").mkdir(parents=True)
+    (tmp_path / "conf/sampler/own.yaml").write_text("_target_: mylab.mine\n_partial_: true\nsteps: 3\n")
+    trained = load_checkpoint(checkpoint).config["sampler"]["steps"]
+    for words, steps in (("sampler._target_=mylab.mine",), trained), (("--config-dir", "conf", "sampler=own"), 3):
+        said = type_command(tmp_path, "sample", *words, f"checkpoint={checkpoint}", "count=1", "out=drawn")
+        assert f"mine {steps}" in said.stdout, said.stderr
+        assert (tmp_path / "drawn/00000.png").is_file()

@@ -30,7 +30,7 @@ def test_names_are_one_safe_folder(overrides, name):
 def test_long_names_stay_short_and_different():
     names = {run_name("x" * 400 + end) for end in "ab"}
     assert len(names) == 2
-    assert all(len(name) <= 200 for name in names)
+    assert all(len(name) < 60 for name in names)
 
 
 def test_another_configuration_is_set_aside_not_mixed_in(tmp_path):

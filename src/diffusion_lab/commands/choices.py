@@ -17,11 +17,22 @@ def with_choices(trained: dict, cfg: DictConfig) -> dict:
     chosen = plain(OmegaConf.merge({"data": {}}, cfg))
     words = chosen.get("choices", {})
     chosen["choices"] = {group: word for group, word in words.items() if word != "as_trained"}
+    if "sampler" in chosen:
+        chosen["sampler"] = _sampler(chosen["sampler"], trained.get("sampler") or {})
     config = _merge(trained, {key: chosen[key] for key in chosen if key in trained and key != "model"})
     _leave_out_unknown_figures(config)
     check_taken(config)
     check_labels(config)
     return config
+
+
+def _sampler(chosen: dict, trained: dict) -> dict:
+    """What is said of the sampler. `as_trained` it may have a `_target_` of one's own, which takes the steps then."""
+    if chosen.get("_target_") is None:
+        return {key: value for key, value in chosen.items() if key != "_target_"}
+    steps = trained.get("steps") if chosen.get("steps") is None else chosen["steps"]
+    said = {key: value for key, value in chosen.items() if value is not None}
+    return {**said, "steps": steps}
 
 
 def _leave_out_unknown_figures(config: dict) -> None:

@@ -29,6 +29,7 @@ def prepare_hydra() -> None:
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
     for resolver in (suited_size, suited_epochs, now_and_then, where_larger):
         OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
+    OmegaConf.register_new_resolver("either", lambda this, that: this or that, replace=True)
     OmegaConf.register_new_resolver("where_labels", lambda count, then, other: then if count else other, replace=True)
     ConfigStore.__deepcopy__ = lambda store, memo: store
 

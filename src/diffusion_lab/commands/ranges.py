@@ -156,6 +156,7 @@ WORDS = (
         "objective",
         "monitor",
         "early_stop",
+        "out",
         "metrics.protocol",
         "metrics.classifier",
         "init_from",

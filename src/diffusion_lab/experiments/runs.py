@@ -23,7 +23,7 @@ NOT_PART_OF_THE_EXPERIMENT = (
     *("name", "logger", "grid", "objective", "compile", "data.cache_dir", "checkpoint", "trusted", "trial"),
     "model.conditions.names",  # found in the data
     "resume_from",  # a place: its content counts
-    *("checkpoints", "rehearsal", "threads"),
+    *("checkpoints", "rehearsal", "threads", "out"),
 )
 # Settings that came later, at which they change nothing: the runs of before keep their hash.
 LATER = {
@@ -39,6 +39,8 @@ LATER = {
 SUM = "# what follows, by its SHA-256: "  # the first line of config.yaml
 
 OWN_IMAGES = {"folder": "root", "captions": "root", "huggingface": "path"}  # data sets: which key says where they are
+LONG_NAME = 60  # letters that a run's folder has not
+
 MOST_NODES = 100_000  # of a config
 LARGEST = 1e39  # number of a file: those of trainings are of 32 bits, and what is near the end of 64 overflows in a mean
 
@@ -316,8 +318,8 @@ def run_name(override_dirname: str, *places: str | None) -> str:
         typed = rf"data\.(root|path)-(['\"]?){re.escape(str(place))}\2"
         override_dirname = re.sub(typed, lambda _, short=short: short, override_dirname)
     name = re.sub(r"[^\w.+@-]+", "_", override_dirname) or "default"
-    if len(name) > 200:
-        name = f"{name[:180]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
+    if len(name) >= LONG_NAME:
+        name = f"{name[: LONG_NAME - 14]}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
     return name
 
 
