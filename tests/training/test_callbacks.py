@@ -1,8 +1,10 @@
 """A training that goes astray ends before it leaves anything that is not finite."""
 
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from diffusion_lab.errors import Diverged
-from diffusion_lab.training.callbacks import StopDiverged
+from diffusion_lab.training.callbacks import Heartbeat, StopDiverged
 
 STEPS = 4  # an epoch
 
@@ -84,3 +86,19 @@ def fitted(folder: Path, act: Callable, held_out: Callable, message: str | None)
         with pytest.raises(Diverged, match=message):
             trainer.fit(Toy(act, held_out), train, held)
     return folder / "last.ckpt"
+
+
+def test_a_heartbeat_says_once_how_long_it_takes_and_then_how_far_it_is(monkeypatch, caplog, capsys):
+    caplog.set_level("INFO", "diffusion_lab")
+    now, module = [0.0], SimpleNamespace(progress=0.0, budget="4 epochs")
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    trainer = SimpleNamespace(is_global_zero=True, current_epoch=0, global_step=0)
+    beat = Heartbeat(every_s=30)
+    for step in range(100):  # of a second each, but the first, which takes ten; 1 % a step
+        beat.on_train_batch_start(trainer, module, None, step)
+        now[0] += 10 if step == 0 else 1
+        trainer.global_step, module.progress = step + 1, (step + 1) / 100
+        beat.on_train_batch_end(trainer, module, None, None, step)
+    assert caplog.text.count("about 2 min for 4 epochs, and what the scores take") == 1  # 100 s
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [f"epoch 1, step {at}: {at}% done, about {100 - at} s left" for at in (31, 61, 91)]

@@ -10,6 +10,7 @@ import numpy as np
 from diffusion_lab.commands.console import short
 from diffusion_lab.commands.data import open_source
 from diffusion_lab.data.cache import chosen
+from diffusion_lab.experiments.runs import data_name
 from diffusion_lab.wording import counted
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def say_data(config: dict, run: Run) -> None:
     size = data["image_size"]
     px = size if isinstance(size, int) else " x ".join(map(str, size))
     found = f"{counted(train + held_out, 'image')}, {train:,} to train on and {held_out:,} held out{classes}"
-    log.info("data         %s: %s; %s px, %s", data["name"], found, px, COLOURS[data["channels"]])
+    log.info("data         %s: %s; %s px, %s", data_name(data), found, px, COLOURS[data["channels"]])
     log.info("folder       %s", short(run.folder))
 
 

@@ -78,9 +78,8 @@ class Heartbeat(Callback):
             self.first_said = True
         elif self.every_s and now - self.said >= self.every_s and done > self.share:
             left = duration((now - self.began) / (done - self.share) * (1 - done))
-            print(
-                f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}: {done:.0%}, about {left} left", flush=True
-            )
+            where = f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}"
+            print(f"{where}: {done:.0%} done, about {left} left", flush=True)
             self.said = now
 
 
