@@ -74,8 +74,16 @@ REAL_READ = Figure(
 )
 CROSS_ENTROPY = Figure("cross_entropy", "cross_entropy", depends_on=HELD_OUT, curve=True)
 ACCURACY = Figure("accuracy", "accuracy", less_is_better=False, depends_on=HELD_OUT, curve=True)
+REMADE = (*HELD_OUT, "factor", "latent_channels")
+RECONSTRUCTION_KID = Figure(
+    *("reconstruction_kid", "reconstruction KID"), depends_on=(*REMADE, "feature_extractor"), error="reconstruction_kid_std"
+)
+PSNR = Figure("psnr", "PSNR", "dB", 2, less_is_better=False, depends_on=REMADE, curve=True)
+SSIM = Figure("ssim", "SSIM", less_is_better=False, depends_on=REMADE)
+L1 = Figure("l1", "L1", depends_on=REMADE, curve=True)
 
 OWN = (KID, FID, NOISE_LOSS, IMAGE_LOSS, BITS, READ_AS_ASKED, REAL_READ, CROSS_ENTROPY, ACCURACY)
+OWN += (RECONSTRUCTION_KID, PSNR, SSIM, L1)
 FIGURES = {figure.key: figure for figure in OWN}  # of this package, in the order of tables
 
 

@@ -20,10 +20,11 @@ PATHS = (
     ("resume_from",),
     ("teacher", "checkpoint"),
 )
-HELD_OUT_CURVES = (
-    ("val/image_loss", "val/noise_loss"),
-    ("val/cross_entropy",),
-)  # of each epoch: a denoiser's, a classifier's
+HELD_OUT_CURVES = {  # of each epoch, by task; a denoiser's, where it is another one
+    "denoiser": ("val/image_loss", "val/noise_loss"),
+    "classifier": ("val/cross_entropy",),
+    "autoencoder": ("val/l1",),
+}
 FILES = ("guidance.checkpoint", "metrics.classifier", "init_from", "teacher.checkpoint")
 MEASURED_WITH = {  # an objective: the setting without which it is not measured
     "bits_per_dimension": "metrics.vlb_calls",
@@ -113,14 +114,19 @@ def _check_together(cfg: DictConfig) -> None:
         raise UserError(f"trainer.devices={devices} needs trainer=ddp: else one device trains")
     if task == "classifier":
         _check_classifier(cfg)
+    elif task and (task == "autoencoder") != cfg.choices.network.startswith("autoencoder"):
+        raise UserError(
+            f"network={cfg.choices.network} and task={task} do not go together: task=autoencoder alone has those"
+        )
     elif task and (cfg.choices.network == "classifier" or cfg.objective == "cross_entropy"):
         raise UserError(
             "network=classifier and objective=cross_entropy want task=classifier: take experiment=noisy_classifier"
         )
-    if task and task != "classifier" and cfg.monitor not in HELD_OUT_CURVES[False]:
-        raise UserError(f"monitor={cfg.monitor} must be val/image_loss or val/noise_loss, the held-out curves of each epoch")
-    if "early_stop" in cfg and cfg.early_stop not in (None, *HELD_OUT_CURVES[task == "classifier"]):
-        raise UserError(f"early_stop={cfg.early_stop} must be {' or '.join(HELD_OUT_CURVES[task == 'classifier'])}")
+    curves = HELD_OUT_CURVES.get(task, HELD_OUT_CURVES["denoiser"])
+    if task and task != "classifier" and cfg.monitor not in curves:
+        raise UserError(f"monitor={cfg.monitor} must be {' or '.join(curves)}, held out and measured each epoch")
+    if "early_stop" in cfg and cfg.early_stop not in (None, *curves):
+        raise UserError(f"early_stop={cfg.early_stop} must be {' or '.join(curves)}")
     if schedule == "learned" and times not in ("uniform", "stratified"):
         raise UserError(f"schedule=learned finds the density of noise levels itself: take times=stratified, not {times}")
     sampler = cfg.get("sampler") or {}
@@ -185,7 +191,7 @@ def _check_classifier(cfg: DictConfig) -> None:
 def check_labels(config: dict) -> None:
     """Raise UserError for guidance without labels to guide by, in the config of a run or of a checkpoint."""
     scale = config["guidance"].get("scale", 1)
-    labels = "checkpoint" in config["guidance"] or config["model"]["conditions"]["count"]
+    labels = "checkpoint" in config["guidance"] or config["model"].get("conditions", {}).get("count")
     if scale != 1 and not labels:
         raise UserError(f"guidance.scale={scale} needs labels, and the network is trained without")
 

@@ -155,6 +155,8 @@ def card_of(checkpoint: Checkpoint, model: NoisyModel, results: dict) -> str | N
 
 def with_names(config: dict, source: Source | Decoded) -> dict:
     """The config with the names of the classes, so that a checkpoint knows what its labels mean."""
+    if "conditions" not in config["model"]:
+        return config
     conditions = {**config["model"]["conditions"], "names": source.class_names}
     return {**config, "model": {**config["model"], "conditions": conditions}}
 

@@ -38,3 +38,15 @@ class Latents(Space):
     def decode(self, images: Tensor) -> Tensor:
         decoded = [self.autoencoder.decode(latent.float() / self.scale + self.shift) for latent in images.split(1)]
         return (torch.cat(decoded).float() / 2 + 0.5).clamp(0, 1)
+
+
+def mean_of(moments: Tensor, channels: int) -> Tensor:
+    """The means (B, channels, h, w) of moments: those, or those and log variances."""
+    return moments[:, :channels]
+
+
+def deviation_of(moments: Tensor, channels: int) -> Tensor | None:
+    """The standard deviations (B, channels, h, w) of moments; None where they hold none."""
+    if moments.shape[1] == channels:
+        return None
+    return (0.5 * moments[:, channels:].clamp(-30, 20)).exp()
