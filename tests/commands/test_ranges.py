@@ -121,7 +121,7 @@ def keys() -> list[str]:
 def answer(monkeypatch, folder: Path, typed: str, compose: Callable) -> str | None:
     """What train.py says against `typed`, None where it would train. All is built that it would train with."""
 
-    def built(task, module, images, setting, shorter) -> dict:
+    def built(task, module, images, setting, shorter, card) -> dict:
         module.optimizer(module.parameters())
         build({**setting.config["trainer"], "precision": setting.machine.precision}, "trainer", logger=False)
         return {}
