@@ -60,8 +60,9 @@ class Answer(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server(tmp_path, monkeypatch):
+def server(tmp_path, tmp_path_factory, monkeypatch):
     """The stand-in, with nobody logged in and an empty home."""
+    monkeypatch.setenv("MPLCONFIGDIR", str(tmp_path_factory.mktemp("matplotlib")))  # whose fonts are listed at the first use
     (tmp_path / "home").mkdir()
     (tmp_path / "work").mkdir()
     for variable in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_ENTITY", "NETRC", "WANDB_CONFIG_DIR"):
