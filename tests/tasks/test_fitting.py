@@ -11,7 +11,7 @@ from diffusion_lab.checkpoints import load_checkpoint
 from diffusion_lab.errors import Diverged, StoppedEarly, Terminated, UserError
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.tasks import fitting
-from diffusion_lab.tasks.fitting import resumed_from
+from diffusion_lab.tasks.fitting import resumed_from, shorter_training
 from tests.commands.test_edit import written_checkpoint
 
 STEPS = {"last.ckpt": 30, "previous.ckpt": 20, "best.ckpt": 10}
@@ -100,3 +100,9 @@ def test_loggers_hear_why_a_training_ended(tmp_path, monkeypatch, error, told, f
     with pytest.raises(type(error)):
         fitting.fit(None, None, None, setting)
     assert heard == [*told, (["logger"], failed)]
+
+
+def test_weights_alone_are_no_training_to_go_on_with(tmp_path):
+    file = written_checkpoint(tmp_path / "weights.ckpt")
+    with pytest.raises(UserError, match="holds weights alone, which init_from takes"):
+        shorter_training({"resume_from": str(file), "trusted": []})

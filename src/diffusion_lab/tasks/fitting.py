@@ -136,6 +136,8 @@ def shorter_training(config: dict) -> Checkpoint | None:
     if not config["resume_from"]:
         return None
     checkpoint = load_checkpoint(config["resume_from"], config["trusted"])
+    if "loops" not in checkpoint.state:
+        raise UserError(f"resume_from={checkpoint.path} holds weights alone, which init_from takes: give a run's last.ckpt")
     check_same_training(checkpoint.config, config, checkpoint.path)
     minutes = checkpoint.state["callbacks"]["Timer"]["time_elapsed"]["train"] / 60
     behind = {

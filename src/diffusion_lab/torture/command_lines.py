@@ -59,7 +59,7 @@ def _begin(overrides: tuple[str, ...], folder: Path) -> None:
         fitting.fit = whole
 
 
-def _one_step(task, module, images, setting, shorter) -> dict:
+def _one_step(task, module, images, setting, *_) -> dict:
     quiet_lightning()
     settings = {**setting.config["trainer"], "precision": setting.machine.precision, "enable_progress_bar": False}
     trainer = build({**settings, "fast_dev_run": True}, "trainer", logger=False, default_root_dir=str(setting.run.folder))

@@ -28,7 +28,11 @@ class Midway(Callback):
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         self.written = time.monotonic()
-        if self.random and trainer.fit_loop.restarted_mid_epoch:
+        if not trainer.fit_loop.restarted_mid_epoch:
+            return
+        if not self.random:  # of several devices
+            module.on_train_epoch_start()
+        else:
             torch.set_rng_state(self.random["cpu"])
             if "cuda" in self.random and module.device.type == "cuda":
                 torch.cuda.set_rng_state(self.random["cuda"], module.device)
