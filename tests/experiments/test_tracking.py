@@ -1,5 +1,6 @@
 import csv
 import json
+import time
 
 import pytest
 import torch
@@ -83,7 +84,14 @@ def offline(tmp_path, monkeypatch):
     def begun(run: Run, **settings):
         return tracking.wandb(run, {"name": "frogs", "choices": {}}, "offline", "diffusion-lab", **settings)
 
-    begun.read = lambda run, kind: records(next(run.folder.glob("wandb/offline-run-*/*.wandb")), kind)
+    def read(run: Run, kind: str) -> list:
+        [file] = run.folder.glob("wandb/offline-run-*/*.wandb")
+        patience = time.monotonic() + 20
+        while not records(file, "exit") and time.monotonic() < patience:  # W&B's own process writes it, somewhat later
+            time.sleep(0.1)
+        return records(file, kind)
+
+    begun.read = read
     return begun
 
 

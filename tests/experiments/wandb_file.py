@@ -39,6 +39,8 @@ def _records(data: bytes):
             at += left
             continue
         length, kind = struct.unpack("<HB", data[at + 4 : at + HEADER])
+        if at + HEADER + length > len(data):  # it is still being written
+            return
         parts += data[at + HEADER : at + HEADER + length]
         at += HEADER + length
         if kind in (1, 4):  # a whole record, or its last part
