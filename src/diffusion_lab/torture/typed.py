@@ -16,6 +16,8 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+from wandb.sdk.data_types._private import MEDIA_TMP
+
 from diffusion_lab.conf_path import PROJECT
 
 LIBRARIES = (
@@ -82,6 +84,7 @@ def _run(folder: str, script: str, arguments: tuple[str, ...], environment: dict
     file = str(PROJECT / f"src/{script}.py")
     sys.argv = [file, *arguments]
     sys.path[0:0] = [str(PROJECT / "src")]
+    Path(MEDIA_TMP.name).mkdir(exist_ok=True)  # an earlier fork removed it as it ended
     try:
         runpy.run_path(file, run_name="__main__")
     finally:
