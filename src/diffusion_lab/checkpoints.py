@@ -62,6 +62,9 @@ class Checkpoint:
             UserError: it is something else, or the weights do not fit the network that the config names.
             Diverged: the weights are not finite.
         """
+        space = self.config["model"].get("space") or {}
+        if space.get("sha256") and not any(key.startswith("space.autoencoder.") for key in self.weights):
+            raise UserError(f"checkpoint={self.path} is of latents, and their autoencoder is missing from it")
         misfit = UserError(f"checkpoint={self.path}: the weights do not fit the network that its config names")
         # Adapters are of a pretrained network, whose size is no matter of this file.
         adapters = self.config["model"].get("_target_") == ADAPTERS

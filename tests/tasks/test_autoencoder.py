@@ -15,6 +15,8 @@ from diffusion_lab.data.images import Split
 from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.runs import Run
+from diffusion_lab.pretrained.autoencoders import saved_autoencoder
+from diffusion_lab.spaces.latents import MeasuredLatents
 from diffusion_lab.training.callbacks import EpochLine
 from tests.conftest import composed
 
@@ -80,6 +82,18 @@ def test_an_interrupted_run_ends_as_an_unbroken_one(finished, tmp_path, monkeypa
     run = trained(tmp_path)
     for key in (*FIGURES, "steps", "config_hash"):
         assert run.results()[key] == finished.results()[key], key
+
+
+def test_as_a_space_it_decodes_what_it_encodes_as_well_as_it_says(finished):
+    saved, pixels = saved_autoencoder(finished.folder), held_out(finished)
+    space = MeasuredLatents(saved.network(28), 4, 7, saved.sha256()).eval()
+    space.measure([pixels])
+    made, real = space.decode(space.encode(pixels)), pixels / 255
+    psnr = PeakSignalNoiseRatio(data_range=1.0, reduction="elementwise_mean", dim=(1, 2, 3))(made, real)
+    assert finished.results()["psnr"] == pytest.approx(psnr.item(), abs=1e-3)
+    assert finished.results()["l1"] == pytest.approx((made - real).abs().mean().item(), abs=1e-5)
+    ssim = StructuralSimilarityIndexMeasure(data_range=1.0)(made, real)
+    assert finished.results()["ssim"] == pytest.approx(ssim.item(), abs=1e-4)
 
 
 def test_is_told_from_a_denoiser(finished):

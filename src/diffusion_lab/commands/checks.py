@@ -7,6 +7,7 @@ from pathlib import Path
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from diffusion_lab.commands.additions import check_additions
+from diffusion_lab.commands.latents import check_latents
 from diffusion_lab.commands.ranges import check_ranges
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.artifacts import fetched, is_artifact
@@ -19,6 +20,8 @@ PATHS = (
     ("init_from",),
     ("resume_from",),
     ("teacher", "checkpoint"),
+    ("space", "autoencoder"),
+    ("model", "space", "autoencoder"),
 )
 HELD_OUT_CURVES = {  # of each epoch, by task; a denoiser's, where it is another one
     "denoiser": ("val/image_loss", "val/noise_loss"),
@@ -38,6 +41,7 @@ def check(cfg: DictConfig) -> None:
     check_additions(cfg)
     check_ranges(cfg)
     _fetch_artifacts(cfg)
+    check_latents(cfg)
     if "teacher" in cfg and OmegaConf.is_missing(cfg.teacher, "checkpoint"):
         raise UserError("teacher.checkpoint=FILE is missing; a run's are in outputs/<name>/<run>/checkpoints/")
     _check_objective(cfg)
@@ -203,7 +207,7 @@ def plain(cfg: DictConfig) -> dict:
         node = config
         for group in groups:
             node = node.get(group) or {}
-        if node.get(key):
+        if isinstance(node.get(key), str) and node[key]:
             node[key] = str(Path(node[key]).expanduser().resolve())
     data = config.get("data") or {}
     if isinstance(data.get("path"), str) and Path(data["path"]).expanduser().is_dir():  # else it is a name on the hub

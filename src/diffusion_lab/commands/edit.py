@@ -83,7 +83,7 @@ def edit_of(cfg: DictConfig, config: dict, given: bool = False) -> Callable:
     needs = needs_of(edit)
     _check_few_steps(needs, config)
     _check_sampler(needs, config)
-    if needs.pixels and (config["model"].get("space") or {}).get("_target_", "").endswith(".Latents"):
+    if needs.pixels and (config["model"].get("space") or {}).get("_target_", "").endswith("Latents"):
         name = cfg.edit._target_.rsplit(".", 1)[-1]
         raise UserError(
             f"edit={name} turns, blurs or averages pixels, and this model draws latents, where that makes no image: take "
@@ -122,6 +122,9 @@ def edited(edit: Callable, drawing: Drawing, inputs: Inputs, batch_size: int) ->
             schedule = type(denoiser.schedule).__name__
             raise UserError(f"edit made numbers that are not finite ({title}, on {schedule}): did the training diverge?")
     pixels = {title: denoiser.space.decode(images).cpu() for title, images in columns.items()}
+    if parts[0].kept is not None:
+        *_, result = pixels
+        pixels[result] = torch.where(parts[0].kept, inputs.pixels.cpu() / 255, pixels[result])
     figures = {name: torch.cat([part.figures[name] for part in parts]).tolist() for name in parts[0].figures}
     return Result(pixels, figures, calls.count / len(inputs.pixels))
 

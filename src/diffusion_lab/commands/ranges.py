@@ -219,6 +219,8 @@ def check_ranges(cfg: DictConfig) -> None:
         if below is not None and above is not None and not below < above:
             raise UserError(f"{low}={below} must be below {high}={above}")
     for key, source in SAME:
+        if source.startswith("data.") and _is_there(cfg, "space.autoencoder"):  # whose latents have another shape
+            continue
         if _is_there(cfg, key) and _is_there(cfg, source) and _selected(cfg, key) != _selected(cfg, source):
             raise UserError(f"{key}={_selected(cfg, key)} follows from {source}={_selected(cfg, source)}: set that")
     widths, heads = _selected(cfg, "network.widths"), _selected(cfg, "network.heads")

@@ -17,6 +17,7 @@ from diffusion_lab.commands.checks import check, check_labels, plain
 from diffusion_lab.commands.console import command, print_figures, short
 from diffusion_lab.commands.data import decode_source, open_source
 from diffusion_lab.commands.job import alone, attempt, to_minimise
+from diffusion_lab.commands.latents import with_autoencoder
 from diffusion_lab.commands.opening import say_data, say_network
 from diffusion_lab.commands.stages import is_stage, with_teacher
 from diffusion_lab.commands.suited import choices_said
@@ -107,6 +108,9 @@ def training_config(cfg: DictConfig, run: Run) -> dict:
     files = {"init_from": config["init_from"], "teacher": config["teacher"].get("checkpoint")}
     files["resume_from"] = config["resume_from"]
     contents |= {key: content_of(Path(file)) for key, file in files.items() if file}
+    config = with_autoencoder(config)
+    if (config["model"].get("space") or {}).get("sha256"):
+        contents["autoencoder"] = config["model"]["space"]["sha256"]
     return {**config, "contents": contents}
 
 
@@ -115,20 +119,20 @@ def fit(config: dict, run: Run) -> dict:
     threads.settle(config["threads"])
     import torch
 
-    from diffusion_lab.data.images import images_of
     from diffusion_lab.hardware import machine
     from diffusion_lab.tasks import fitting
     from diffusion_lab.tasks.rehearsal import rehearse
     from diffusion_lab.tasks.task import Setting
+    from diffusion_lab.training.latents import images_for
 
     source = open_source(config["data"])
     config = with_names(config, source)
     torch.manual_seed(config["seed"])
     model = build(config["model"], "model")
     decoded = decode_source(config["data"], source)
-    images = images_of(config, decoded)
     task = build(config["task"], "task")
     computer = machine(config["trainer"]["accelerator"], config["trainer"]["precision"])
+    images = images_for(model, config, decoded, computer.device)
     setting = Setting(config, run, decoded, computer)
     prepare(model, config, images)
     task.check(model, setting)

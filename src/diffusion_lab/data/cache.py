@@ -84,7 +84,7 @@ def decode(
     settings = [LAYOUT, source.fingerprint, size, channels, antialias, max_images]
     key = f"{name}-{size_text(size).replace(' ', '')}px-{hashlib.sha256(json.dumps(settings).encode()).hexdigest()[:16]}"
     folder = Path(cache_dir).expanduser() / key
-    images, labels, skipped = _kept(folder) or _fill(folder, source, kept, size, channels, antialias, on_error)
+    images, labels, skipped = kept_in(folder) or _fill(folder, source, kept, size, channels, antialias, on_error)
     names = [source.name_of(int(i)) for i in skipped]
     if names and on_error != "skip":
         raise UserError(_broken(names))
@@ -132,7 +132,7 @@ def _digests(images: np.ndarray) -> np.ndarray:
     return np.array([int.from_bytes(hashlib.blake2b(image, digest_size=8).digest()) for image in images], dtype=np.uint64)
 
 
-def _kept(folder: Path) -> tuple[np.ndarray, np.ndarray, list[int]] | None:
+def kept_in(folder: Path) -> tuple[np.ndarray, np.ndarray, list[int]] | None:
     """The images (N, H, W, C), labels (N,) and skipped items in `folder`; None where they are absent or damaged."""
     if not folder.is_dir():
         return None
@@ -151,7 +151,7 @@ def _kept(folder: Path) -> tuple[np.ndarray, np.ndarray, list[int]] | None:
 def _fill(
     folder: Path, source: Source, kept: np.ndarray, size: Size, channels: int, antialias: bool, on_error: str
 ) -> tuple[np.ndarray, np.ndarray, list[int]]:
-    """Decode into a temporary folder beside `folder`, then rename: another process sees all of it or nothing."""
+    """Decode all items, and keep them in `folder`."""
     _check_place(folder.parent)
 
     def one(i: int) -> tuple[np.ndarray, int] | str:
@@ -170,16 +170,22 @@ def _fill(
     good = [result for result in results if not isinstance(result, str)]
     if not good:
         raise UserError(f"none of the {len(kept)} images could be read, the first: {broken[0]}")
+    labels = np.array([label for _, label in good], dtype=np.int64)
+    skipped = [int(i) for i, result in zip(kept, results, strict=True) if isinstance(result, str)]
+    return keep_in(folder, np.stack([image for image, _ in good]), labels, skipped)
+
+
+def keep_in(
+    folder: Path, images: np.ndarray, labels: np.ndarray, skipped: list[int]
+) -> tuple[np.ndarray, np.ndarray, list[int]]:
+    """Write what `kept_in` reads beside `folder`, then rename it: another process sees all of it or nothing."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     for left in folder.parent.glob(".decoding-*"):  # by a killed process
         if time.time() - left.stat().st_mtime > DAY_S:
             shutil.rmtree(left, ignore_errors=True)
     scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".decoding-"))
     try:
-        images = np.stack([image for image, _ in good])
         np.save(scratch / "images.npy", images)
-        labels = np.array([label for _, label in good], dtype=np.int64)
-        skipped = [int(i) for i, result in zip(kept, results, strict=True) if isinstance(result, str)]
         beside = {"digests": _digests(images), "labels": labels, "skipped": np.array(skipped, dtype=np.int64)}
         np.savez(scratch / "beside.npz", **beside)
         scratch.rename(folder)

@@ -147,7 +147,7 @@ class Scoring:
         """What errors in the denoiser's space are in: its scale, or its name."""
         space = self.denoiser.space
         scale = [f"{float(value):.3g}" for value in space.std.flatten()] if isinstance(space, Pixels) else []
-        return f"pixels / {', '.join(scale)}" if scale else type(space).__name__
+        return f"pixels / {', '.join(scale)}" if scale else getattr(space, "units", type(space).__name__)
 
     def conditions(self) -> dict:
         """What the figures so far depend on, as results.json has it."""

@@ -1,7 +1,8 @@
 """Autoencoders: images from -1 to 1 to fewer numbers, each of which stands for a patch, and back.
 
-Each has `latent_channels`, `factor` (pixels a side of that patch) and `variational`: whether `moments(images)` gives a mean
-and a log variance for each latent, (B, 2 * latent_channels, h, w), or the latents alone; `decode(latents)` gives images.
+Each has `channels` (of the images), `latent_channels`, `factor` (pixels a side of that patch) and `variational`: whether
+`moments(images)` gives a mean and a log variance for each latent, (B, 2 * latent_channels, h, w), or the latents alone;
+`decode(latents)` gives images.
 """
 
 import torch.nn.functional as F
@@ -50,7 +51,7 @@ class KLAutoencoder(nn.Module):
         patch: int = 2,
     ):
         super().__init__()
-        self.latent_channels, self.patch = latent_channels, patch
+        self.channels, self.latent_channels, self.patch = channels, latent_channels, patch
         self.factor = patch * 2 ** (len(widths) - 1)
         check_size(image_size, self.factor, "autoencoder")
         inwards, outwards = [nn.Conv2d(channels * patch**2, widths[0], 3, padding=1)], []

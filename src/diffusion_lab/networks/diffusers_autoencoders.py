@@ -40,7 +40,7 @@ class DiffusersAutoencoder(nn.Module):
             self.autoencoder = getattr(diffusers, kind)(**shape, **settings)
         except (TypeError, ValueError) as error:
             raise UserError(f"network.kind={kind}, in its settings: {' '.join(str(error).split())}") from error
-        config = self.autoencoder.config
+        config, self.channels = self.autoencoder.config, channels
         self.latent_channels = config["latent_channels"]
         self.scale, self.shift = config["scaling_factor"], config.get("shift_factor") or 0.0
         self.variational = kind == "AutoencoderKL"

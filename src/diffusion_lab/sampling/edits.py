@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -118,10 +117,12 @@ class Edited(NamedTuple):
     Attributes:
         columns: title to images (M, C, H, W), in the order in which they are shown. The last is the result.
         figures: what was measured, with its unit, to values (M,).
+        kept: which pixels of the result are to be those that were given, bool (1, 1, H, W): latents know them about.
     """
 
     columns: dict[str, Tensor]
     figures: dict[str, Tensor]
+    kept: Tensor | None = None
 
 
 def noise(given: Given, times: Sequence[float]) -> Edited:
@@ -190,11 +191,13 @@ def inpaint(given: Given, mask: str | None = None, box: Sequence[int] | None = N
     Args:
         mask, box: the part, see `diffusion_lab.data.masks.mask`.
     """
-    unknown = _unknown(given, masks.mask(given.denoiser.space.pixel_shape[1:], mask, box))
+    new = torch.from_numpy(masks.mask(given.denoiser.space.pixel_shape[1:], mask, box))[None, None]
+    unknown = _unknown(given, new)
     fresh_noise = partial(_extra_noise, given)
     drawn = given.sampler(Known(given.denoiser, given.images, unknown, fresh_noise), given.noise(0), given.labels)
     hole = torch.where(unknown, torch.zeros_like(given.images), given.images)
-    return Edited({"input": given.images, "known": hole, "result": torch.where(unknown, drawn, given.images)}, {})
+    columns = {"input": given.images, "known": hole, "result": torch.where(unknown, drawn, given.images)}
+    return Edited(columns, {}, kept=~new)
 
 
 @needs(small=True, pixels=True)
@@ -312,10 +315,9 @@ def slerp(first: Tensor, second: Tensor, share: float) -> Tensor:
     return (((1 - share) * angle).sin() * first + (share * angle).sin() * second) / angle.sin()
 
 
-def _unknown(given: Given, pixels: np.ndarray) -> Tensor:
-    """Where to make new, bool (1, 1, H, W) in the denoiser's space: a latent is new where any pixel of its patch is."""
-    mask = torch.from_numpy(pixels).to(given.images.device)[None, None]
-    return F.adaptive_max_pool2d(mask.float(), given.images.shape[2:]) > 0
+def _unknown(given: Given, new: Tensor) -> Tensor:
+    """Where to make new, bool (1, 1, H, W), in the denoiser's space: a latent is new where any pixel of its patch is."""
+    return F.adaptive_max_pool2d(new.to(given.images.device).float(), given.images.shape[2:]) > 0
 
 
 def _rates(denoiser: Denoiser, time: float) -> tuple[Tensor, Tensor]:
