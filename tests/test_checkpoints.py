@@ -88,7 +88,8 @@ def test_the_parts_that_are_allowed_write_nothing_and_read_no_pickles():
     rooms = {".".join(name.split(".")[:2]) for name in parts_of_conf()}
     assert all(name.startswith("diffusion_lab.") for name in parts_of_conf())
     assert rooms == {
-        *("diffusion_lab.classifier", "diffusion_lab.conditions", "diffusion_lab.data", "diffusion_lab.denoiser"),
+        *("diffusion_lab.autoencoder", "diffusion_lab.classifier", "diffusion_lab.conditions", "diffusion_lab.data"),
+        "diffusion_lab.denoiser",
         *("diffusion_lab.metrics", "diffusion_lab.networks", "diffusion_lab.process", "diffusion_lab.sampling"),
         *("diffusion_lab.spaces", "diffusion_lab.pretrained"),  # which reads safetensors, in a folder that is there
     }

@@ -201,7 +201,7 @@ def parts_of_conf() -> frozenset[str]:
     """Every `_target_` that the choices of GROUPS in conf/ name, and the models that tasks compose."""
     leaves = [leaf for group in GROUPS for leaf in _leaves_below(CONF / group)]
     leaves += [(place, value) for place, value in _leaves_below(CONF / "task") if place.startswith("model.")]
-    return frozenset(value for place, value in leaves if place.split(".")[-1] == "_target_")
+    return frozenset(value for place, value in leaves if value and place.split(".")[-1] == "_target_")
 
 
 def _leaves_below(folder: Path) -> Iterator[tuple[str, object]]:
