@@ -16,7 +16,9 @@ from tests.sampling.ideal import GaussianNetwork, ideal_denoiser
 CLASSIFIERS = ("classifier", "noisy_classifier")  # see test_classifier.py
 TAUGHT = ("guidance_distillation", "progressive_distillation")  # see test_few_steps.py
 ADAPTED = ("lora_prompts",)  # see tests/tasks/test_lora.py
-PRESETS = sorted({file.stem for file in (PROJECT / "conf/experiment").glob("*.yaml")} - {*CLASSIFIERS, *TAUGHT, *ADAPTED})
+LATENT = ("latent_flowers",)  # see test_latents.py
+OTHERS = {*CLASSIFIERS, *TAUGHT, *ADAPTED, *LATENT}
+PRESETS = sorted({file.stem for file in (PROJECT / "conf/experiment").glob("*.yaml")} - OTHERS)
 SMALLER = {  # the same networks, narrow
     "ADMUNet": ["network.width=16", "network.multipliers=[1,1]", "network.blocks=1", "network.attention=[16]"],
     "DiT": ["network.width=32", "network.depth=2", "network.heads=2", "network.patch=16"],

@@ -21,7 +21,7 @@ from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.parts import build
 from diffusion_lab.pretrained.autoencoders import saved_autoencoder
-from tests.conftest import TINY, composed
+from tests.conftest import TINY, UNSCORED, composed
 from tests.networks.test_autoencoders import TINY as DIFFUSERS
 from tests.networks.test_unet import waken
 
@@ -108,6 +108,27 @@ def test_a_checkpoint_without_its_autoencoder_or_with_another_says_so(finished, 
         torch.save({**state, "state_dict": kept}, file)
         with pytest.raises(UserError, match=message):
             load_checkpoint(file).model(Denoiser)
+
+
+def test_one_command_trains_the_autoencoder_first_and_finds_it_again(tmp_path, monkeypatch):
+    words = ("task=autoencoder", "task/perceptual@task.distance=none", "epochs=1", "network.widths=[16]", "batch_size=64")
+    first = f"first=[{','.join(repr(word) for word in words)}]"
+    preset = ("experiment=latent_flowers", "data=mnist_5k", "network=unet", *UNSCORED, *LATENT)
+    typed = (*preset, "epochs=1", first)
+
+    def crash(*_):
+        raise RuntimeError("the machine died")
+
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="the machine died"):
+        patched.setattr("diffusion_lab.tasks.denoiser.DenoiserTask.outcome", crash)
+        train(composed("train", *typed), str(tmp_path / "run"), is_multirun=False)
+    (before,) = (Run(folder) for folder in tmp_path.glob("autoencoder-*"))
+    assert before.results()["epochs"] == 1
+    monkeypatch.setattr("diffusion_lab.tasks.autoencoder.AutoencoderTask.training", None)  # would fail if it ran again
+    train(composed("train", *typed), str(tmp_path / "run"), is_multirun=False)
+    space = Run(tmp_path / "run").config()["space"]
+    assert space["autoencoder"] == str(before.last_checkpoint)
+    assert Run(tmp_path / "run").results()["choices"]["space"] == "latents"
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from diffusion_lab.commands import threads
 from diffusion_lab.commands.checks import check, check_labels, plain
 from diffusion_lab.commands.console import command, print_figures, short
 from diffusion_lab.commands.data import decode_source, open_source
+from diffusion_lab.commands.first import take_first
 from diffusion_lab.commands.job import alone, attempt, to_minimise
 from diffusion_lab.commands.latents import with_autoencoder
 from diffusion_lab.commands.opening import say_data, say_network
@@ -56,6 +57,7 @@ def train(cfg: DictConfig, folder: str, is_multirun: bool) -> float:
 
 def run_once(cfg: DictConfig, run: Run) -> dict:
     """The results of `cfg` in `run`'s folder: those that are there, or else made now."""
+    take_first(cfg, run, training_config, run_once)
     config = training_config(cfg, run)
     with alone(run, config) as work:
         if work.results is None:
@@ -85,6 +87,7 @@ def training_config(cfg: DictConfig, run: Run) -> dict:
     Raises:
         UserError: a mistake that can be found without importing torch.
     """
+    take_first(cfg, run, training_config)
     check(cfg)
     if cfg.steps or cfg.minutes:
         cfg.epochs = None

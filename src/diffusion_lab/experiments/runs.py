@@ -27,6 +27,7 @@ NOT_PART_OF_THE_EXPERIMENT = (
 )
 # Settings that came later, at which they change nothing: the runs of before keep their hash.
 LATER = {
+    "first": None,
     "steps": None,
     "minutes": None,
     "early_stop": None,
