@@ -28,11 +28,11 @@ def write_card(subject: Subject, exported: Exported, folder: Path) -> None:
 def card(subject: Subject, exported: Exported) -> str:
     """The card, Markdown."""
     config, denoiser = subject.config, subject.denoiser
-    channels, size = denoiser.shape[0], size_text(denoiser.shape[1:])
+    channels, *size = denoiser.space.pixel_shape
     parameters = sum(parameter.numel() for parameter in denoiser.parameters())
     names = ", ".join(denoiser.conditions.names[:20]) + (" ..." if len(denoiser.conditions) > 20 else "")
     about = [
-        f"A diffusion model of {KINDS[channels]} images of {size} px, {parameters:,} parameters, "
+        f"A diffusion model of {KINDS[channels]} images of {size_text(size)} px, {parameters:,} parameters, "
         f"trained with diffusion-lab on {_data(config)}.",
         f"It can be asked for {len(denoiser.conditions)} classes: {names}." if names else "It knows no classes.",
     ]

@@ -17,5 +17,5 @@ def safetensors(subject: Subject, folder: Path) -> Exported:
     file = folder / f"model{SUFFIX}"
     checkpoint = subject.checkpoint
     write_model(file, checkpoint.config, checkpoint.weights, checkpoint.averaged)
-    shape = ", ".join(map(str, subject.denoiser.shape))
+    shape = ", ".join(map(str, subject.denoiser.space.pixel_shape))
     return Exported(file, USAGE.format(file=file.name, shape=shape))
