@@ -6,7 +6,7 @@ from tests.conftest import PROJECT
 
 PACKAGE = PROJECT / "src/diffusion_lab"
 ROOMS = (  # from the bottom up; each imports from those before it, and within itself
-    *("errors", "wording", "load", "files", "conf_path", "figures", "sizes", "hardware", "parts", "conditions"),
+    *("errors", "wording", "processor", "files", "conf_path", "figures", "sizes", "hardware", "parts", "conditions"),
     *("process", "data", "spaces", "networks", "denoiser", "classifier", "autoencoder"),
     *("older_checkpoints", "safetensors_files"),
     *("checkpoints", "sampling", "pretrained", "metrics", "training", "experiments", "tasks", "reports", "export"),

@@ -33,7 +33,7 @@ def test_a_grid_goes_on_past_a_failure_and_is_not_run_twice(tmp_path):
         for folder in (tmp_path / "outputs/mnist_5k").glob("*/")
     }
     assert sorted(results["status"] for results in runs.values()) == ["failed", "failed", "finished", "finished"]
-    assert any("loss-mae" in name for name in runs)
+    assert len(runs) == 4
     assert "4 runs: 2 finished, 2 failed" in first.stdout
     assert first.stdout.count("data.image_size=30 does not suit network unet: take a multiple of 4") >= 2
     stamps = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("last.ckpt")}

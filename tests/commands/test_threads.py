@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from diffusion_lab import load
+from diffusion_lab import processor
 from diffusion_lab.commands import threads
 
 NOBODY = (None, None)
@@ -24,8 +24,8 @@ def test_threads_are_as_many_as_free_cores_unless_somebody_says_so(monkeypatch, 
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if environment:
         monkeypatch.setenv("OMP_NUM_THREADS", environment)
-    monkeypatch.setattr(load, "cores", lambda: 8)
-    monkeypatch.setattr(load, "busy_cores", lambda: busy)
+    monkeypatch.setattr(processor, "cores", lambda: 8)
+    monkeypatch.setattr(processor, "busy_cores", lambda: busy)
     chosen = []
     monkeypatch.setattr(torch, "set_num_threads", chosen.append)
     threads.settle(requested)

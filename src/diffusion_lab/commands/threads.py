@@ -4,7 +4,7 @@ import logging
 import os
 import sys
 
-from diffusion_lab import load
+from diffusion_lab import processor
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ def settle(requested: int | None) -> None:
     """
     threads = requested
     if requested is None and "OMP_NUM_THREADS" not in os.environ:
-        cores, busy = load.cores(), load.busy_cores()
+        cores, busy = processor.cores(), processor.busy_cores()
         threads = max(1, round(cores - busy))
         if busy >= NOTICED:
             log.info("load         others keep %.1f of %d cores busy: threads=%d", busy, cores, threads)
