@@ -2,8 +2,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
-from diffusion_lab.experiments.pictures import save_class_grid, save_grid, save_strips
+from diffusion_lab.denoiser import NetworkDenoiser
+from diffusion_lab.experiments.pictures import save_class_grid, save_denoised, save_grid, save_strips
+from diffusion_lab.process.levels import noise_power
+from diffusion_lab.process.schedules import Cosine
+from diffusion_lab.process.targets import Noise
+from diffusion_lab.spaces.pixels import Symmetric
 
 
 def test_each_image_of_a_strip_stands_in_its_row_and_column(tmp_path):
@@ -24,6 +30,18 @@ def test_each_image_of_a_strip_stands_in_its_row_and_column(tmp_path):
         for j, level in enumerate(row):
             y, x = (middle + np.array([(i - 2) * green, j * green])).round().astype(int)
             assert abs(pixels[y, x] - 255 * level).max() <= 1
+
+
+class Same(nn.Module):
+    def forward(self, noisy, level, label=None):
+        return noisy
+
+
+@pytest.mark.parametrize("labels", [None, torch.tensor([7, -1])], ids=["without labels", "with labels it knows nothing of"])
+def test_a_denoiser_without_classes_shows_what_it_makes_of_held_out_images(tmp_path, labels):
+    denoiser = NetworkDenoiser(Same(), Cosine(), Noise(), noise_power, Symmetric(1, 8))
+    pixels = torch.zeros(2, 1, 8, 8, dtype=torch.uint8)
+    assert save_denoised(denoiser, pixels, labels, tmp_path / "denoised.png").is_file()
 
 
 def test_a_name_with_dollars_is_no_formula(tmp_path):

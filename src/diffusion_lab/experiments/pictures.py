@@ -168,8 +168,10 @@ def save_denoised(denoiser: Denoiser, pixels: Tensor, labels: Tensor | None, fil
         columns = edits.denoise_once(edits.prepare(denoiser, ddim, pixels, labels, seed=0), times).columns
     rows = torch.stack([denoiser.space.decode(images).cpu() for images in columns.values()], 1)
     titles = [title.replace(", ", "\n") for title in columns]
-    said = [""] * len(rows) if labels is None else [shorten(denoiser.conditions.name(int(row)), 16) for row in labels]
-    names = [f"held-out {i}" + (f"\n{name}" if int(labels[i]) >= 0 else "") for i, name in enumerate(said)]
+    named = labels is not None and len(denoiser.conditions) > 0
+    rows_of_labels = labels.tolist() if named else [-1] * len(rows)
+    said = [shorten(denoiser.conditions.name(row), 16) if row >= 0 else "" for row in rows_of_labels]
+    names = [f"held-out {i}" + f"\n{name}" * bool(name) for i, name in enumerate(said)]
     return save_strips(dict(zip(names, rows, strict=True)), titles, file)
 
 
