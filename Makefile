@@ -37,11 +37,11 @@ debug: setup ## does this machine work? every part once, in 20 seconds
 bench: setup ## how fast it is here, part by part (ARGS="benchmark=profile": where a step's time goes)
 	@$(BIN)/python src/benchmark.py $(ARGS)
 
-test: setup ## run the tests
-	@$(BIN)/python -m pytest -q -n 2 --dist worksteal $(ARGS)
+test: setup ## run the tests, each of seconds (three side by side: some wait)
+	@$(BIN)/python -m pytest -q -n 3 --dist worksteal $(ARGS)
 
 test-slow: setup ## run all tests, those that train for minutes too
-	@$(BIN)/python -m pytest -q -m "slow or not slow" $(ARGS)
+	@$(BIN)/python -m pytest -q -m "slow or ci or not slow" $(ARGS)
 
 lint: setup ## check style and formatting
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -22,7 +22,7 @@ def mine(tmp_path):
     return tmp_path
 
 
-@pytest.mark.slow  # CI runs it
+@pytest.mark.ci
 def test_the_example_trains_is_reported_and_is_opened_by_those_who_trust_it(mine, monkeypatch):
     monkeypatch.setenv("DIFFUSION_LAB_CONF", "mine/conf")
     choices = (

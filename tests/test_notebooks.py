@@ -12,7 +12,7 @@ NOTEBOOKS = sorted((PROJECT / "notebooks").glob("*.ipynb"))
 SAID = {"reading_a_sweep": "over 4 pairs (loss)", "denoising_ladder": "PSNR at sigma = 0.5"}
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 @pytest.mark.parametrize("file", NOTEBOOKS, ids=lambda file: file.stem)
 def test_runs_from_top_to_bottom(file, tmp_path):
     notebook = nbformat.read(file, as_version=4)

@@ -73,7 +73,7 @@ def typed(command: Path, folder: Path, *arguments: str) -> subprocess.CompletedP
     return result
 
 
-@pytest.mark.slow  # CI runs it
+@pytest.mark.ci
 def test_a_run_and_samples_from_the_wheel_alone(empty_environment, tmp_path):
     folder = tmp_path / "elsewhere"
     said = typed(empty_environment, folder, "train", *TINY, "epochs=1", "logger=csv", "hydra.run.dir=run").stdout

@@ -9,6 +9,7 @@ from tests.conftest import composed
 from tests.typed import one_line_error, type_command
 
 
+@pytest.mark.ci
 def test_a_part_is_measured_printed_and_written(tmp_path):
     small = "benchmark.profile.overrides=['network.widths=[8,8]','batch_size=4']"
     result = type_command(tmp_path, "benchmark", "benchmark=profile", small, "rounds=1", "hydra.run.dir=here")

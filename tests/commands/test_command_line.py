@@ -43,6 +43,7 @@ def test_a_grid_goes_on_past_a_failure_and_is_not_run_twice(tmp_path):
     assert {file: file.stat().st_mtime_ns for file in tmp_path.rglob("last.ckpt")} == stamps
 
 
+@pytest.mark.ci
 def test_jobs_run_side_by_side(tmp_path):
     arguments = (
         "-m",
@@ -59,6 +60,7 @@ def test_jobs_run_side_by_side(tmp_path):
     assert len(list(tmp_path.rglob("offline-run-*"))) == 2  # each its own W&B run
 
 
+@pytest.mark.ci
 def test_killed_and_typed_again_it_ends_as_if_never_killed(tmp_path):
     arguments = [*TINY, "epochs=4", "grid.every_n_epochs=1", "metrics.samples=8"]
     assert type_command(tmp_path, "train", *arguments, "hydra.run.dir=unbroken").returncode == 0

@@ -30,6 +30,7 @@ def cells(folder: Path) -> list[dict]:
         return [{key: value for key, value in row.items() if key not in COSTS} for row in csv.DictReader(file)]
 
 
+@pytest.mark.ci
 def test_killed_anywhere_and_typed_again_the_report_is_the_same(tmp_path):
     (tmp_path / "unbroken").mkdir()
     (tmp_path / "killed").mkdir()
@@ -80,6 +81,7 @@ def test_a_search_goes_on_from_its_figures_and_failures_are_reported(tmp_path):
     assert report.count("does not suit network unet") == len(failed)
 
 
+@pytest.mark.ci
 def test_jobs_far_behind_are_stopped_early_and_stay_so(tmp_path):
     hyperband = {"type": "hyperband", "min_iter": 1, "eta": 2}
     file = tiny_sweep(tmp_path, method="grid", early_terminate=hyperband)

@@ -18,6 +18,7 @@ def subject(tmp_path_factory):
     return opened(load_checkpoint(written_checkpoint(tmp_path_factory.mktemp("checkpoint") / "untrained.ckpt")))
 
 
+@pytest.mark.ci
 def test_it_runs_in_a_process_that_knows_torch_alone(subject, tmp_path):
     file = torch_program(subject, tmp_path).file
     step = step_of(subject.denoiser)

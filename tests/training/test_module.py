@@ -52,7 +52,7 @@ def test_labels_are_hidden_with_the_given_probability():
     assert abs((labels == -1).float().mean() - 0.1) < 0.02
 
 
-@pytest.mark.slow  # CI runs it
+@pytest.mark.ci
 @needs_compiler
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
 def test_compiled_and_eager_training_agree_and_share_their_checkpoints(device):
