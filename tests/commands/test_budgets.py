@@ -14,11 +14,12 @@ from tests.conftest import TINY, UNSCORED, composed
 # Everything random: the order, flips, hidden labels, times, noise, dropout. An epoch has five steps.
 NETWORK = ("network=adm_unet", "network.width=8", "network.multipliers=[1,2]", "network.blocks=1", "network.attention=[]")
 RANDOM = (*NETWORK, "network.head_channels=8", "network.dropout=0.3", "data.flip=true", "learning_rate=constant")
-OPTIONS = (*(option for option in TINY if "network" not in option), *UNSCORED, *RANDOM, "logger=csv")
+OPTIONS = (*(option for option in TINY if not option.startswith(("network", "epochs"))), *UNSCORED, *RANDOM, "logger=csv")
 
 
 def trained(folder: Path, *overrides: str) -> Run:
-    train(composed("train", *OPTIONS, *overrides), str(folder), is_multirun=False)
+    budget = () if any(option.startswith(("steps=", "minutes=", "epochs=")) for option in overrides) else ("epochs=2",)
+    train(composed("train", *OPTIONS, *budget, *overrides), str(folder), is_multirun=False)
     return Run(folder)
 
 
@@ -83,3 +84,10 @@ def test_early_stop_ends_what_no_longer_gets_better(tmp_path):
     words = ("epochs=9", "early_stop=val/image_loss", "patience=1", "optimizer.lr=1e-12", "accumulate=3")
     results = trained(tmp_path / "run", *words).results()
     assert (results["epochs"], results["steps"]) == (2, 4)  # of five batches, two steps an epoch
+
+
+@pytest.mark.parametrize("budget", ["steps=8", "minutes=1"])
+def test_epochs_beside_it_are_refused(budget, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        trained(tmp_path / "run", "epochs=3", budget)
+    assert f"error: epochs=3 and {budget} do not go together" in capsys.readouterr().err

@@ -4,6 +4,7 @@ from importlib.util import find_spec
 from math import isfinite
 from pathlib import Path
 
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
 from diffusion_lab.commands.additions import check_additions
@@ -48,6 +49,7 @@ def check(cfg: DictConfig) -> None:
     if OmegaConf.is_missing(cfg, "checkpoint"):
         raise UserError("checkpoint=FILE is missing; a run's are in outputs/<name>/<run>/checkpoints/")
     _check_pretrained(cfg)
+    _check_budget(cfg)
     _check_together(cfg)
     _check_guidance(cfg)
     _check_edit(cfg)
@@ -108,6 +110,14 @@ def _check_objective(cfg: DictConfig) -> None:
     setting = MEASURED_WITH.get(objective)
     if setting and "epochs" in cfg and OmegaConf.select(cfg, setting) is None:
         raise UserError(f"objective={objective} is measured only where {setting} is set")
+
+
+def _check_budget(cfg: DictConfig) -> None:
+    """Raise UserError for epochs that were typed beside what is in their place; the default's just give way."""
+    other = next((key for key in ("steps", "minutes") if cfg.get(key)), None)
+    typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else ()
+    if other and any(word.lstrip("+").startswith("epochs=") for word in typed):
+        raise UserError(f"epochs={cfg.epochs} and {other}={cfg[other]} do not go together: a training is of one or the other")
 
 
 def _check_together(cfg: DictConfig) -> None:
