@@ -1,5 +1,7 @@
 """Data sets of the package `datasets`, where it is installed: opened from disk, without a network."""
 
+import io
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +64,22 @@ def test_a_test_split_is_held_out_and_a_column_of_texts_can_be_the_classes(datas
         huggingface.dataset(path, split="valid")
     with pytest.raises(UserError, match="no column x: it has picture, text, kind"):
         huggingface.dataset(path, image_column="x")
+
+
+def test_shards_of_webdataset_are_read_as_they_are(datasets, images, tmp_path):
+    (tmp_path / "shards").mkdir()
+    files = sorted(images.rglob("*.png"))
+    for shard in range(2):
+        with tarfile.open(tmp_path / f"shards/train-{shard:04d}.tar", "w") as tar:
+            for file in files[10 * shard : 10 * shard + 10]:
+                for suffix, content in (("png", file.read_bytes()), ("cls", b"%d" % shard)):
+                    entry = tarfile.TarInfo(f"{file.stem}.{suffix}")
+                    entry.size = len(content)
+                    tar.addfile(entry, io.BytesIO(content))
+    found = huggingface.dataset(str(tmp_path / "shards"), label_column="cls")
+    assert found.class_names == ["0", "1"]
+    assert [np.asarray(found.items[i][0]).max() for i in range(20)] == [*range(0, 20, 2), *range(1, 20, 2)]  # cats first
+    assert [found.items[i][1] for i in range(20)] == [0] * 10 + [1] * 10
 
 
 def test_the_fingerprint_is_of_the_content(datasets, images):
