@@ -61,6 +61,13 @@ def test_generated_images_do_not_depend_on_the_batch_and_are_of_the_guided_denoi
     assert (around - other).abs().max() > 20
 
 
+def test_how_far_a_long_drawing_is_is_said(monkeypatch, caplog):
+    monkeypatch.setattr("diffusion_lab.metrics.scoring.TOLD_EVERY_S", 0)
+    with caplog.at_level("INFO"):
+        scoring_of(denoiser(), pixels(), batch_size=16).generated  # noqa: B018
+    assert [record.getMessage() for record in caplog.records[1:]] == ["drew 16 of 40 images", "drew 32 of 40 images"]
+
+
 def test_labels_are_those_of_the_held_out_images_in_turn():
     scoring = scoring_of(denoiser(), pixels(6), torch.tensor([2, 0, 1, 2, 2, 0]), samples=8)
     assert scoring.labels.tolist() == [2, 0, 1, 2, 2, 0, 2, 0]

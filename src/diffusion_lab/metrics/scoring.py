@@ -7,6 +7,7 @@ conf/metrics/figures.
 import hashlib
 import logging
 import math
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +27,8 @@ from diffusion_lab.sampling.draw import NetworkCalls, Sampler, draw
 from diffusion_lab.spaces.pixels import Pixels
 
 log = logging.getLogger(__name__)
+
+TOLD_EVERY_S = 30
 
 Metric = Callable[["Scoring"], dict[str, float]]
 
@@ -128,9 +131,19 @@ class Scoring:
         )
         with NetworkCalls(self.guided) as calls:
             settings = (self.samples, self.seed, self.batch_size, self.labels, self.machine.autocast)
-            images = torch.cat([to_uint8(batch) for batch in draw(self.guided, self.sampler, *settings)])
+            images = torch.cat([to_uint8(batch) for batch in self._told(draw(self.guided, self.sampler, *settings))])
         self.network_calls = calls.count // self.samples
         return images
+
+    def _told(self, batches: Iterator[Tensor]) -> Iterator[Tensor]:
+        """The same, with a line now and then of how many images there are."""
+        told, done = time.monotonic(), 0
+        for batch in batches:
+            yield batch
+            done += len(batch)
+            if done < self.samples and time.monotonic() - told >= TOLD_EVERY_S:
+                log.info("drew %d of %d images", done, self.samples)
+                told = time.monotonic()
 
     @cached_property
     def features(self) -> tuple[Tensor, Tensor]:
