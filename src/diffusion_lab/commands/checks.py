@@ -117,7 +117,7 @@ def _check_budget(cfg: DictConfig) -> None:
     other = next((key for key in ("steps", "minutes") if cfg.get(key)), None)
     typed = HydraConfig.get().overrides.task if HydraConfig.initialized() else ()
     if other and any(word.lstrip("+").startswith("epochs=") for word in typed):
-        raise UserError(f"epochs={cfg.epochs} and {other}={cfg[other]} do not go together: a training is of one or the other")
+        raise UserError(f"epochs={cfg.epochs} and {other}={cfg[other]} do not go together: take one of the two")
 
 
 def _check_together(cfg: DictConfig) -> None:
