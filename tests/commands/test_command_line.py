@@ -35,7 +35,7 @@ def test_a_grid_goes_on_past_a_failure_and_is_not_run_twice(tmp_path):
     assert sorted(results["status"] for results in runs.values()) == ["failed", "failed", "finished", "finished"]
     assert len(runs) == 4
     assert "4 runs: 2 finished, 2 failed" in first.stdout
-    assert first.stdout.count("data.image_size=30 does not suit network unet: take a multiple of 4") >= 2
+    assert first.stdout.count("network unet takes a multiple of 4 px and sees 30") >= 2
     stamps = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("last.ckpt")}
     second = type_command(tmp_path, "train", *arguments)
     assert second.stdout.count("nothing is run again") == 2
@@ -102,8 +102,8 @@ def _curves(file: Path) -> dict[str, list]:
         (["sampler.steps=0"], "sampler.steps=0 must be"),
         (["seed=x"], "seed=x must be"),
         (["data.on_error=hide"], "must be one of raise, skip"),
-        (["data.image_size=30"], "data.image_size=30 does not suit network unet: take a multiple of 4"),
-        (["network=reference_unet"], "data.image_size=28 does not suit network reference_unet: take a multiple of 16"),
+        (["data.image_size=30"], "network unet takes a multiple of 4 px and sees 30"),
+        (["network=reference_unet"], "network reference_unet takes a multiple of 16 px and sees 28: change data.image_size"),
         (["data=folder"], "data.root is not set"),
         (["data=folder", "data.root=nowhere"], "data.root=nowhere is not a folder"),
         (["data=folder", "data.root=no_images"], "holds no images (looked for .jpg"),

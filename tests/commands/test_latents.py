@@ -136,7 +136,8 @@ def test_one_command_trains_the_autoencoder_first_and_finds_it_again(tmp_path, m
     [
         (["space.autoencoder=null"], "space.autoencoder=FILE is missing: a checkpoint of task=autoencoder"),
         (["space.autoencoder=/nowhere"], "space.autoencoder=/nowhere is not there"),
-        (["data.image_size=29"], "data.image_size=29 does not suit network autoencoder: take a multiple of 2"),
+        (["data.image_size=29"], "network autoencoder takes a multiple of 2 px and sees 29: change data.image_size"),
+        (["network.patch=4"], "network unet takes a multiple of 8 px and sees 14: change data.image_size"),
         (["data.channels=3"], "data.channels=3, and space.autoencoder takes images of 1"),
         (["sampler/threshold=static"], "sampler/threshold clips to black and white, which latents have not"),
         (["augmentation=edm"], "augmentation changes pixels, and training sees latents"),

@@ -78,7 +78,7 @@ def test_a_search_goes_on_from_its_figures_and_failures_are_reported(tmp_path):
     assert result.returncode == bool(failed), result.stderr
     assert len(finished) + len(failed) >= 1
     report = (tmp_path / "outputs/quick/report.md").read_text()
-    assert report.count("does not suit network unet") == len(failed)
+    assert report.count("network unet takes a multiple of") == len(failed)
 
 
 @pytest.mark.ci

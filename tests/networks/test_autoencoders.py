@@ -80,7 +80,7 @@ def test_large_images_become_an_eighth():
 
 
 def test_a_size_that_does_not_suit_is_refused():
-    with pytest.raises(UserError, match=r"data.image_size=30 does not suit network autoencoder: take a multiple of 4"):
+    with pytest.raises(UserError, match=r"network autoencoder takes a multiple of 4 px and sees 30: change data.image_size"):
         KLAutoencoder(3, 30)
     with pytest.raises(UserError, match=r"network.kind=VQModel must be one of AutoencoderKL"):
         DiffusersAutoencoder("VQModel", 3, 32)

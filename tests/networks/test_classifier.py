@@ -35,7 +35,7 @@ def test_all_parameters_learn():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"image_size": 30}, r"image_size=30 does not suit network classifier: take a multiple of 4$"),
+        ({"image_size": 30}, r"network classifier takes a multiple of 4 px and sees 30: "),
         ({"num_classes": 0}, r"needs 2 classes or more, and data.num_classes=0: take images with labels"),
         ({"num_classes": 1}, r"needs 2 classes or more, and data.num_classes=1"),
     ],
