@@ -63,6 +63,13 @@ DRAWN = (*HELD_OUT, "samples", "network_calls", "feature_extractor", "extractor_
 
 KID = Figure("kid", "KID", depends_on=DRAWN, error="kid_std", curve=True)
 FID = Figure("fid", "FID", digits=2, depends_on=DRAWN, curve=True)
+MIND = Figure("mind", "MIND", digits=2, depends_on=DRAWN, curve=True)
+FID_INFINITY = Figure("fid_infinity", "FID-infinity", digits=2, depends_on=DRAWN, ranked=False)
+KID_BY_CLASS = Figure("kid_by_class", "KID by class", depends_on=DRAWN, error="kid_by_class_std", ranked=False)
+PRECISION = Figure("improved_precision", "precision", digits=3, less_is_better=False, depends_on=DRAWN, ranked=False)
+RECALL = Figure("improved_recall", "recall", digits=3, less_is_better=False, depends_on=DRAWN, ranked=False)
+DENSITY = Figure("density", "density", digits=3, less_is_better=False, depends_on=DRAWN, ranked=False)
+COVERAGE = Figure("coverage", "coverage", digits=3, less_is_better=False, depends_on=DRAWN, ranked=False)
 NOISE_LOSS = Figure("noise_loss", "noise_loss", depends_on=(*HELD_OUT, "units"), curve=True)
 IMAGE_LOSS = Figure("image_loss", "image_loss", depends_on=(*HELD_OUT, "units"), curve=True)
 BITS = Figure(
@@ -83,6 +90,7 @@ SSIM = Figure("ssim", "SSIM", less_is_better=False, depends_on=REMADE)
 L1 = Figure("l1", "L1", depends_on=REMADE, curve=True)
 
 OWN = (KID, FID, NOISE_LOSS, IMAGE_LOSS, BITS, READ_AS_ASKED, REAL_READ, CROSS_ENTROPY, ACCURACY)
+OWN += (MIND, FID_INFINITY, KID_BY_CLASS, PRECISION, RECALL, DENSITY, COVERAGE)
 OWN += (RECONSTRUCTION_KID, PSNR, SSIM, L1)
 FIGURES = {figure.key: figure for figure in OWN}  # of this package, in the order of tables
 

@@ -66,9 +66,9 @@ def test_loss_curves_are_grouped_by_loss_target_and_schedule(panels):
 
 def test_kid_and_fid_stand_against_the_training_step(panels):
     curves = configs("Run History Line Plot", panels)
-    assert {"val/kid", "val/fid"} == {config["metrics"][0] for config in curves if "groupBy" not in config}
+    assert {"val/kid", "val/fid", "val/mind"} == {config["metrics"][0] for config in curves if "groupBy" not in config}
     assert {config["xAxis"] for config in curves} == {"trainer/global_step"}
-    assert [config["metrics"] for config in configs("Bar Chart", panels)] == [["kid"], ["fid"]]
+    assert [config["metrics"] for config in configs("Bar Chart", panels)] == [["kid"], ["fid"], ["mind"]]
 
 
 def test_choices_are_set_against_kid(panels):
@@ -131,7 +131,7 @@ def test_a_run_logs_every_name(tmp_path):
     run = Run(tmp_path / "run")
     with run.metrics_file.open(newline="") as file:
         logged = set(csv.DictReader(file).fieldnames)
-    assert LOSSES | {"val/kid", "val/fid"} <= logged
+    assert LOSSES | {"val/kid", "val/fid", "val/mind"} <= logged
     assert {"kid", "fid"} <= run.results().keys()
     assert set(COMPARED) <= run.config()["choices"].keys()
     assert {"lr"} <= run.config()["optimizer"].keys()

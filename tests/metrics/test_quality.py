@@ -6,8 +6,9 @@ import scipy.linalg
 import torch
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 from torch_fidelity.metric_kid import kid_features_to_metric
+from torchmetrics.image.fid import FrechetInceptionDistance
 
-from diffusion_lab.metrics.quality import fid, kid, kid_per_batch
+from diffusion_lab.metrics.quality import _Features, fid, kid, kid_per_batch
 
 
 @pytest.fixture
@@ -76,6 +77,18 @@ def test_fid_is_the_formula_and_torch_fidelitys(features):
     statistics = (fid_features_to_statistics(torch.from_numpy(part)) for part in (real, generated))
     theirs = fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
     assert ours == pytest.approx(theirs, rel=1e-5)
+
+
+@pytest.mark.parametrize("count", [30, 47])
+def test_fid_of_fewer_images_than_features_is_torchmetrics(features, count):
+    real, generated = (part.double() for part in features)
+    metric = FrechetInceptionDistance(feature=_Features(48))
+    metric.set_dtype(torch.float64)
+    metric.update(real, real=True)
+    metric.update(generated[:count], real=False)
+    assert fid(real, generated[:count]) == pytest.approx(metric.compute().item(), rel=1e-6)
+    generated[0, 0] = torch.nan
+    assert np.isnan(fid(real, generated))
 
 
 def test_fewer_images_than_a_subset_lower_it_and_say_so(features, caplog):

@@ -15,6 +15,8 @@ from diffusion_lab.conf_path import CHECKOUT, PROJECT
 from diffusion_lab.errors import user_error_in
 from diffusion_lab.figures import declared
 
+MOST_ABREAST = 6  # figures in a row
+
 
 def exit_on_user_error(function: Callable, *arguments):
     """Call `function`; a UserError becomes one line on stderr and exit status 1."""
@@ -52,13 +54,18 @@ def calls_progress(denoisers: Sequence, total: int | None, doing: str) -> Iterat
 
 
 def print_figures(results: dict, title: str) -> None:
-    """The figures of results as a small table, with what they depend on beneath."""
+    """The figures of results as a small table, one a row where they are many, with what they depend on beneath."""
     title, caption = escape(title), escape(_dependence(results))
     table = Table(title=title, caption=caption, title_justify="left", caption_justify="left")
     figures = declared(results).values()
-    for figure in figures:
-        table.add_column(escape(figure.title), justify="right")
-    table.add_row(*(figure.text_in(results) for figure in figures))
+    if len(figures) > MOST_ABREAST:
+        table.show_header = False
+        for figure in figures:
+            table.add_row(escape(figure.title), figure.text_in(results), figure.better)
+    else:
+        for figure in figures:
+            table.add_column(escape(figure.title), justify="right")
+        table.add_row(*(figure.text_in(results) for figure in figures))
     Console().print(table)
 
 
