@@ -70,6 +70,9 @@ PRECISION = Figure("improved_precision", "precision", digits=3, less_is_better=F
 RECALL = Figure("improved_recall", "recall", digits=3, less_is_better=False, depends_on=DRAWN, ranked=False)
 DENSITY = Figure("density", "density", digits=3, less_is_better=False, depends_on=DRAWN, ranked=False)
 COVERAGE = Figure("coverage", "coverage", digits=3, less_is_better=False, depends_on=DRAWN, ranked=False)
+COPIED = (*HELD_OUT, "samples", "network_calls")
+COPIES = Figure("copies", "copies", "%", 1, depends_on=COPIED, ranked=False)
+COPIES_HELD_OUT = Figure("copies_held_out", "copies among held-out", "%", 1, depends_on=HELD_OUT, ranked=False)
 NOISE_LOSS = Figure("noise_loss", "noise_loss", depends_on=(*HELD_OUT, "units"), curve=True)
 IMAGE_LOSS = Figure("image_loss", "image_loss", depends_on=(*HELD_OUT, "units"), curve=True)
 BITS = Figure(
@@ -90,7 +93,7 @@ SSIM = Figure("ssim", "SSIM", less_is_better=False, depends_on=REMADE)
 L1 = Figure("l1", "L1", depends_on=REMADE, curve=True)
 
 OWN = (KID, FID, NOISE_LOSS, IMAGE_LOSS, BITS, READ_AS_ASKED, REAL_READ, CROSS_ENTROPY, ACCURACY)
-OWN += (MIND, FID_INFINITY, KID_BY_CLASS, PRECISION, RECALL, DENSITY, COVERAGE)
+OWN += (MIND, FID_INFINITY, KID_BY_CLASS, PRECISION, RECALL, DENSITY, COVERAGE, COPIES, COPIES_HELD_OUT)
 OWN += (RECONSTRUCTION_KID, PSNR, SSIM, L1)
 FIGURES = {figure.key: figure for figure in OWN}  # of this package, in the order of tables
 

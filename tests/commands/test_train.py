@@ -43,7 +43,7 @@ KEYS = {
         "status",
     ),
     *("versions", "precision", "choices", "figures", "held_out", "units"),
-    *("mind", "improved_precision", "improved_recall", "density", "coverage"),
+    *("alarms", "copies", "copies_held_out", "mind", "improved_precision", "improved_recall", "density", "coverage"),
 }
 WATCHED = ("grid.every_n_epochs=1", "metrics.every_n_epochs=1")
 

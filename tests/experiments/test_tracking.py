@@ -107,13 +107,15 @@ def test_all_that_wandb_is_told_can_be_read_back(offline, tmp_path):
         tracking.log_samples([logger], samples, step=7)
         tracking.log_checkpoints([logger], run, "# frogs", {"kid": 0.1})
         tracking.alert([logger], "frogs diverged", "after step 7")
+        tracking.alert([logger], "frogs: copies", "30 of 1000", level="WARN")
         tracking.mark_preempted([logger])
     finally:
         tracking.close([logger], failed=True)
     metrics = {metric.name: metric for metric in offline.read(run, "metric")}
     assert metrics["val/kid"].step_metric == "images_seen" and metrics["val/kid"].summary.min
     assert metrics["val/accuracy"].summary.max and not metrics["val/accuracy"].summary.min
-    [alert] = offline.read(run, "alert")
+    alert, warning = offline.read(run, "alert")
+    assert (warning.title, warning.text, warning.level) == ("frogs: copies", "30 of 1000", "WARN")
     assert (alert.title, alert.text, alert.level) == ("frogs diverged", "after step 7", "ERROR")
     assert len(offline.read(run, "preempting")) == 1
     models = [artifact for artifact in offline.read(run, "artifact") if artifact.type == "model"]

@@ -26,6 +26,13 @@ from tests.reports.made import made_config, made_run
 BETTER = -0.06
 
 
+def test_what_runs_warned_of_is_in_the_report(tmp_path):
+    runs = [made_run(tmp_path, 0.1, results={"alarms": ["copies: 30 of 1000"]}), made_run(tmp_path, 0.2, loss="mse")]
+    sections = {section.title: section.sentences for section in report(runs, "kid", "t", with_pictures=False).sections}
+    assert sections["Alarms"] == [f"{runs[0].folder.name}: copies: 30 of 1000."]
+    assert "Alarms" not in {section.title for section in report(runs[1:], "kid", "t", with_pictures=False).sections}
+
+
 def grid(root, seeds=3, noise=0.002):
     """Cosine is better than linear by 0.06 on average; the losses do not matter."""
     rng = np.random.default_rng(1)

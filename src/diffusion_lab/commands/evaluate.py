@@ -33,6 +33,8 @@ def evaluate_checkpoint(cfg: DictConfig, folder: str, is_multirun: bool) -> floa
     results = attempt(run_once, lambda cfg: evaluation_config(cfg)[0], cfg, run, is_multirun)
     if not is_multirun:
         print_figures(results, str(cfg.checkpoint or cfg.model.path))
+        for alarm in results.get("alarms", []):
+            print(f"{'alarm':12} {alarm}")
         print(f"run folder   {short(run.folder)}")
         print(f"sample grid  {short(run.final_grid)}")
     return to_minimise(results, cfg.objective)
@@ -97,6 +99,7 @@ def _in_turn(decoded: Decoded, opened: Checkpoint | Pipeline) -> Decoded:
 def _score(cfg: DictConfig, config: dict, opened: Checkpoint, run: Run) -> dict:
     from diffusion_lab.denoiser import Denoiser
     from diffusion_lab.hardware import keep_freed_memory, machine
+    from diffusion_lab.metrics.copies import alarms
     from diffusion_lab.metrics.scoring import check_counts, check_objective, measure
     from diffusion_lab.sampling.drawing import drawing
     from diffusion_lab.tasks.denoiser import draw_grid, metrics, scoring, scoring_calls
@@ -115,6 +118,7 @@ def _score(cfg: DictConfig, config: dict, opened: Checkpoint, run: Run) -> dict:
     grid = draw_grid(config, ready, run.final_grid)
     results = {
         **figures,
+        "alarms": list(alarms(figures)),
         "weights": "averaged" if getattr(opened, "averaged", False) else "last",
         "seed": config["seed"],
         "precision": ready.machine.precision,

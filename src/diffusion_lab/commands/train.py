@@ -199,6 +199,8 @@ def _print_end(run: Run, results: dict, cfg: DictConfig) -> None:
         "run folder": run.folder,
         **task.end(run, results),
     }
+    for alarm in results.get("alarms", []):
+        print(f"{'alarm':12} {alarm}")
     for title, text in said.items():
         print(f"{title:12} {short(text) if isinstance(text, Path) else text}")
     for i, (script, arguments) in enumerate([*task.next(short(run.last_checkpoint)), *_next_trainings(task, run, results)]):

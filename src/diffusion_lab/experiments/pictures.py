@@ -15,7 +15,9 @@ from PIL.PngImagePlugin import PngInfo
 from torch import Tensor, nn
 from torchvision.utils import make_grid
 
+from diffusion_lab.data.cache import Decoded
 from diffusion_lab.denoiser import Denoiser
+from diffusion_lab.metrics.nearest import Nearest
 from diffusion_lab.process import schedules
 from diffusion_lab.process.seeds import noise_of_images
 from diffusion_lab.sampling import edits
@@ -107,6 +109,15 @@ def _cut(name: str, room: float) -> str:
 def _font() -> ImageFont.FreeTypeFont:
     """Matplotlib's, which has more than Latin letters."""
     return ImageFont.truetype(str(files("matplotlib").joinpath("mpl-data/fonts/ttf/DejaVuSans.ttf")), TEXT)
+
+
+def save_copies(images: Tensor, found: Nearest, decoded: Decoded, file: Path, count: int = 8) -> Path:
+    """The drawn images, uint8 (N, C, H, W), that are most likely copies, above the two training images nearest to each."""
+    closest = found.ratio.argsort()[:count]
+    training = (torch.from_numpy(decoded.images[found.row[closest, i].numpy()]).permute(0, 3, 1, 2) for i in (0, 1))
+    shown = torch.cat([images[closest], *training]) / 255
+    titles = [f"{ratio:.2f}" for ratio in found.ratio[closest].tolist()]
+    return save_grid(shown, file, columns=len(closest), rows=["drawn", "nearest", "second nearest"], titles=titles)
 
 
 def save_gif(frames: list[Tensor], file: Path) -> Path:

@@ -228,11 +228,11 @@ def _artifact(name: str, files: dict[str, Path], about: dict):
     return artifact
 
 
-def alert(loggers: list[Logger], title: str, text: str) -> None:
-    """Have W&B tell the user, by the way that is set there."""
+def alert(loggers: list[Logger], title: str, text: str, level: str = "ERROR") -> None:
+    """Have W&B tell the user, by the way that is set there: an "ERROR", or a "WARN"."""
     for logger in loggers:
         if isinstance(logger, WandbLogger):
-            logger.experiment.alert(title, text, level="ERROR")
+            logger.experiment.alert(title, text, level=level)
 
 
 def mark_preempted(loggers: list[Logger]) -> None:

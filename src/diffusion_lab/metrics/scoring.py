@@ -23,6 +23,7 @@ from diffusion_lab.errors import Diverged, UserError
 from diffusion_lab.figures import Figure
 from diffusion_lab.hardware import Machine
 from diffusion_lab.metrics.features import cached_features, features_of
+from diffusion_lab.metrics.nearest import Nearest, two_nearest
 from diffusion_lab.sampling.draw import NetworkCalls, Sampler, draw
 from diffusion_lab.spaces.pixels import Pixels
 
@@ -154,6 +155,11 @@ class Scoring:
         way = "-over_white" if self.decoded.images.shape[-1] == 4 else ""
         real = cached_features(pixels, extractor, f"{self.decoded.key}-{positions}{way}", self.cache_dir)
         return real, features_of(self.generated.split(self.batch_size), extractor)
+
+    @cached_property
+    def nearest(self) -> Nearest:
+        """The two training images nearest to each generated one."""
+        return two_nearest(self.generated, self.decoded)
 
     @property
     def units(self) -> str:

@@ -46,7 +46,7 @@ def report(runs: Iterable[Run], objective: str, title: str, with_pictures: bool 
     collection = collect(runs)
     ranked = rankings(collection, objective)
     several = [ranking for ranking in ranked if len(ranking.cells) > 1]
-    sections = [_summary(collection)]
+    sections = [_summary(collection), *_alarms(collection)]
     for i, ranking in enumerate(several, start=1):
         which = f" ({i} of {len(several)})" if len(several) > 1 else ""
         sections += [_ranking_section(ranking, which), *_effect_sections(collection, ranking, which)]
@@ -67,6 +67,14 @@ def _summary(collection: Collection) -> Section:
     for factor, others in collection.changed_together.items():
         said.append(f"Never changed without {factor}, so not told apart from it: {', '.join(others)}.")
     return Section("Runs", [*said, sentences.INTERVALS])
+
+
+def _alarms(collection: Collection) -> list[Section]:
+    """What runs warned of."""
+    results = {run["name"]: Run(Path(folder)).results() for folder, run in collection.finished.iterrows()}
+    alarms = {name: found.get("alarms") for name, found in results.items()}
+    said = [f"{name}: {alarm}." for name, each in alarms.items() if isinstance(each, list) for alarm in each]
+    return [Section("Alarms", said)] if said else []
 
 
 def _ranking_section(ranking: Ranking, which: str) -> Section:

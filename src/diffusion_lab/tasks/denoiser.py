@@ -13,7 +13,7 @@ from diffusion_lab.denoiser import Denoiser, NetworkDenoiser
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments import pictures, tracking
 from diffusion_lab.experiments.runs import Run
-from diffusion_lab.metrics.nearest import nearest
+from diffusion_lab.metrics.nearest import MOST_COMPARED, nearest
 from diffusion_lab.metrics.scoring import Metric, Scoring, check_counts, check_objective, figures_of, measure, to_uint8
 from diffusion_lab.parts import build
 from diffusion_lab.sampling.drawing import Drawing, drawing
@@ -24,7 +24,6 @@ from diffusion_lab.training.denoiser import DenoiserTraining
 from diffusion_lab.training.module import Training
 
 SHOWN = 16  # images in a table
-MOST_COMPARED = 2**30  # bytes of training images that they are compared with
 
 
 class DenoiserTask(Task):
@@ -68,8 +67,12 @@ class DenoiserTask(Task):
 
     def outcome(self, model: Denoiser, setting: Setting) -> Outcome:
         ready = drawing(setting.config, model, setting.machine)
-        results = measure(scoring(setting.config, ready, setting.decoded), metrics(setting.config))
+        scored = scoring(setting.config, ready, setting.decoded)
+        results = measure(scored, metrics(setting.config))
         drawn = _drawn(ready, setting)
+        if "copies" in results:
+            shown = (scored.generated, scored.nearest, setting.decoded, setting.run.samples / "copies.png")
+            drawn |= pictures.drawn(closest_to_training=lambda: pictures.save_copies(*shown))
         return Outcome(results, samples=drawn.pop("samples", None), pictures=drawn)
 
     @staticmethod

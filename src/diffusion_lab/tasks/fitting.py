@@ -19,13 +19,14 @@ from diffusion_lab.checkpoints import Checkpoint, load_checkpoint
 from diffusion_lab.data.images import Images
 from diffusion_lab.denoiser import NoisyModel
 from diffusion_lab.errors import Diverged, StoppedEarly, Terminated, UserError
-from diffusion_lab.experiments import tracking
+from diffusion_lab.experiments import overfitting, tracking
 from diffusion_lab.experiments.continuing import check_same_training, run_of
 from diffusion_lab.experiments.runs import Run, config_hash
 from diffusion_lab.experiments.shared_search import RunningTrial
 from diffusion_lab.figures import declared
 from diffusion_lab.files import replacing
 from diffusion_lab.hardware import choose_compile, keep_freed_memory, training_layout
+from diffusion_lab.metrics import copies
 from diffusion_lab.networks.checkpointing import checkpoint_blocks
 from diffusion_lab.parts import build
 from diffusion_lab.tasks.task import Outcome, Setting, Task
@@ -241,8 +242,13 @@ def _results(
         tracking.log_image(loggers, key, file, checkpoint.state["global_step"])
     if outcome.samples:
         tracking.log_samples(loggers, outcome.samples, checkpoint.state["global_step"])
+    curves, monitor = setting.run.sound_curves(), setting.config["monitor"]
+    alarms = [*copies.alarms(outcome.results), *overfitting.alarms(curves, monitor)]
+    for said in alarms:
+        tracking.alert(loggers, f"{setting.run.folder.name}: {said.partition(':')[0]}", said, level="WARN")
     return {
         **outcome.results,
+        "alarms": alarms,
         "weights": "averaged" if checkpoint.averaged else "last",
         **_cost(checkpoint, images, model),
         "seed": setting.config["seed"],
