@@ -8,7 +8,7 @@ PACKAGE = PROJECT / "src/diffusion_lab"
 ROOMS = (  # from the bottom up; each imports from those before it, and within itself
     *("errors", "wording", "processor", "files", "conf_path", "figures", "sizes", "hardware", "parts", "conditions"),
     *("process", "data", "spaces", "networks", "denoiser", "classifier", "autoencoder"),
-    *("older_checkpoints", "safetensors_files"),
+    *("older_checkpoints", "safetensors_files", "averages"),
     *("checkpoints", "sampling", "pretrained", "metrics", "training", "experiments", "tasks", "reports", "export"),
     *("commands", "benchmarks", "api"),
     *("torture", "programs"),

@@ -19,6 +19,7 @@ from hydra.utils import get_object
 from torch import Tensor, nn
 
 from diffusion_lab import older_checkpoints, safetensors_files
+from diffusion_lab.averages import FOLDER, weights_of_length
 from diffusion_lab.conf_path import CONF
 from diffusion_lab.denoiser import NoisyModel
 from diffusion_lab.errors import Diverged, UserError, user_error_in
@@ -84,15 +85,17 @@ class Checkpoint:
         return model.to(memory_format=torch.channels_last).eval()
 
 
-def load_checkpoint(path: str | Path, trusted: Sequence[str] | None = ()) -> Checkpoint:
+def load_checkpoint(path: str | Path, trusted: Sequence[str] | None = (), ema_length: float | None = None) -> Checkpoint:
     """Read a checkpoint of this project, or the safetensors file that export.py made of one, on the CPU, and see that its
     config names nothing but known parts.
 
     Args:
         trusted: packages whose classes the config may name too; None for a file that this process wrote itself.
+        ema_length: of the averaged weights, made of the snapshots beside the file, see `diffusion_lab.averages`.
 
     Raises:
-        UserError: the file is missing, damaged, another program's, needs pickled code, or names what is not trusted.
+        UserError: the file is missing, damaged, another program's, needs pickled code, or names what is not trusted; or
+            there are no snapshots.
     """
     state = older_checkpoints.converted(_read(Path(path)))
     config = state["config"]
@@ -101,9 +104,18 @@ def load_checkpoint(path: str | Path, trusted: Sequence[str] | None = ()) -> Che
     if trusted is not None:
         refuse_strangers(config, path, trusted)
     weights = {key.removeprefix("model."): value for key, value in state["state_dict"].items() if key.startswith("model.")}
+    if ema_length is not None:
+        weights = _of_length(weights, Path(path), state, ema_length)
     # Lightning's averaging puts the averages into state_dict, and keeps the raw weights beside them.
-    averaged = "averaging_state" in state
+    averaged = ema_length is not None or "averaging_state" in state
     return Checkpoint(Path(path), config, weights, averaged, state, None if trusted is None else tuple(trusted))
+
+
+def _of_length(weights: dict[str, Tensor], path: Path, state: dict, length: float) -> dict[str, Tensor]:
+    made = weights_of_length(path.parent / FOLDER, state.get("global_step", 0), length)
+    if any(name not in weights or weights[name].shape != each.shape for name, each in made.items()):
+        raise UserError(f"checkpoint={path}: the snapshots beside it are of another network")
+    return {**weights, **made}
 
 
 def _read(path: Path) -> dict:

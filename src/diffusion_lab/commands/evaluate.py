@@ -59,6 +59,8 @@ def evaluation_config(cfg: DictConfig) -> tuple[dict, Checkpoint]:
     opened = build(cfg.model, "model")
     cfg.objective = cfg.objective or opened.config.get("objective", "kid")
     asked = {"checkpoint": str(cfg.checkpoint or cfg.model.path), "precision": cfg.precision}
+    if cfg.model.get("ema_length"):
+        asked["ema_length"] = cfg.model.ema_length
     if isinstance(opened, Pipeline):
         config = {**_pretrained(opened, cfg), **asked, "checkpoint_sha256": content_of(opened.folder.path)}
     else:

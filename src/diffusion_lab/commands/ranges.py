@@ -12,6 +12,7 @@ LARGEST = 4096  # side of an image, in pixels
 WHOLE = {  # key: (least, most)
     "epochs": (1, MOST),
     "steps": (1, MOST),
+    "snapshots": (1, MOST),
     "threads": (1, 1024),
     "patience": (1, MOST),
     "accumulate": (1, MOST),
@@ -169,7 +170,7 @@ LISTS = ("only", "trusted", "network.widths", "network.attention", "network.mult
 MAY_BE_NULL = (
     *("model.image_size", "data.max_images", "metrics.vlb_calls", "metrics.every_n_epochs", "trainer.gradient_clip_val"),
     *("gradient_clip", "threads", "steps", "minutes", "checkpoints.every_steps", "checkpoints.every_minutes"),
-    "sampler.threshold.most",
+    *("sampler.threshold.most", "snapshots"),
 )
 FOUND = ("data.num_classes", "model.conditions.count")  # of a folder
 NEVER_NULL = {*WHOLE, *REAL, *SWITCHES, "data.cache_dir", "data.name", "data.on_error", "data.image_size", "compile"}

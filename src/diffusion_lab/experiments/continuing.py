@@ -10,7 +10,7 @@ from diffusion_lab.experiments.runs import LONG_NAME, Run, one_number, without_l
 
 BUDGET = ("epochs", "steps", "minutes")
 SHAPING = (  # what a training's steps, and the state that it goes on with, depend on
-    *("model", "task", "optimizer", "ema", "seed", "batch_size", "accumulate", "contents.data"),
+    *("model", "task", "optimizer", "ema", "snapshots", "seed", "batch_size", "accumulate", "contents.data"),
     *(f"data.{key}" for key in ("image_size", "channels", "antialias", "max_images", "repeat", "flip", "shift")),
 )
 FOUND = "model.conditions.names"  # in the data

@@ -15,6 +15,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor
 from lightning.pytorch.loggers import Logger
 
+from diffusion_lab.averages import FOLDER
 from diffusion_lab.checkpoints import Checkpoint, load_checkpoint
 from diffusion_lab.data.images import Images
 from diffusion_lab.denoiser import NoisyModel
@@ -43,6 +44,7 @@ from diffusion_lab.training.callbacks import (
 from diffusion_lab.training.midway import Midway
 from diffusion_lab.training.module import Training
 from diffusion_lab.training.saving import Kept, SafeCheckpoints
+from diffusion_lab.training.snapshots import Snapshots
 
 log = logging.getLogger(__name__)
 
@@ -213,6 +215,7 @@ def standard_callbacks(config: dict, run: Run) -> list[Callback]:
     keep = {"dirpath": run.checkpoints, "save_on_train_epoch_end": True, "enable_version_counter": False}
     return [
         *averaging,
+        *([Snapshots(run.checkpoints / FOLDER, config["snapshots"])] if config["snapshots"] else []),
         *budget_of(config).callbacks(),
         StopDiverged(),
         Throughput(),
