@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader
 
 from diffusion_lab.errors import Diverged
+from diffusion_lab.training.budget import Budget
 from diffusion_lab.training.callbacks import Heartbeat, StopDiverged
 
 STEPS = 4  # an epoch
@@ -90,15 +91,15 @@ def fitted(folder: Path, act: Callable, held_out: Callable, message: str | None)
 
 def test_a_heartbeat_says_once_how_long_it_takes_and_then_how_far_it_is(monkeypatch, caplog, capsys):
     caplog.set_level("INFO", "diffusion_lab")
-    now, module = [0.0], SimpleNamespace(progress=0.0, budget="4 epochs")
+    now, module = [0.0], SimpleNamespace(progress=0.0, budget=Budget(epochs=4))
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     trainer = SimpleNamespace(is_global_zero=True, current_epoch=0, global_step=0)
-    beat = Heartbeat(every_s=30)
+    beat, batch = Heartbeat(every_s=30, seen=4 * 3 * 200), SimpleNamespace(pixels=[0] * 4)
     for step in range(100):  # of a second each, but the first, which takes ten; 1 % a step
-        beat.on_train_batch_start(trainer, module, None, step)
+        beat.on_train_batch_start(trainer, module, batch, step)
         now[0] += 10 if step == 0 else 1
         trainer.global_step, module.progress = step + 1, (step + 1) / 100
-        beat.on_train_batch_end(trainer, module, None, None, step)
-    assert caplog.text.count("about 2 min for 4 epochs, and what the scores take") == 1  # 100 s
+        beat.on_train_batch_end(trainer, module, None, batch, step)
+    assert caplog.text.count("about 2 min for 4 epochs, and about 3 min for the scores") == 1  # 100 s and 200 s
     lines = capsys.readouterr().out.splitlines()
     assert lines == [f"epoch 1, step {at}: {at}% done, about {100 - at} s left" for at in (31, 61, 91)]

@@ -220,7 +220,7 @@ def standard_callbacks(config: dict, run: Run) -> list[Callback]:
         StopDiverged(),
         Throughput(),
         GradientNorm(),
-        Heartbeat(None if _is_watched() else HEARTBEAT_S),
+        Heartbeat(None if _is_watched() else HEARTBEAT_S, _seen_by_scores(config)),
         *([EarlyStopping(config["early_stop"], patience=config["patience"])] if config["early_stop"] else []),
         Midway(run.last_checkpoint, between["every_minutes"], between["every_steps"]),
         LearningRateMonitor(logging_interval="step"),
@@ -228,6 +228,13 @@ def standard_callbacks(config: dict, run: Run) -> list[Callback]:
         Kept(filename="best", monitor=config["monitor"], **keep),
         Kept(filename="last", **keep),
     ]
+
+
+def _seen_by_scores(config: dict) -> int:
+    """How many images the network sees while it draws what is scored: 0 where nothing is drawn."""
+    samples, steps = ((config.get(part) or {}).get(key) or 0 for part, key in (("metrics", "samples"), ("sampler", "steps")))
+    guided = (config.get("guidance") or {}).get("scale", 1) != 1
+    return samples * steps * (1 + guided)
 
 
 def _is_watched() -> bool:

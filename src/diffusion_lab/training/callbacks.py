@@ -17,6 +17,7 @@ from diffusion_lab.wording import duration
 log = logging.getLogger(__name__)
 
 FIRST_S = 2  # of training, after which its speed is known well enough
+STEP_COSTS = 3  # calls of the network: forward once, and backward about twice that
 
 
 class Throughput(Callback):
@@ -56,31 +57,46 @@ class Throughput(Callback):
 
 class Heartbeat(Callback):
     """Says after the first steps how long the training will take; and, where nobody watches a progress bar, every so many
-    seconds how far it is."""
+    seconds how far it is.
 
-    def __init__(self, every_s: float | None):
-        self.every_s, self.first_said = every_s, False
+    Args:
+        every_s: between two lines; None for none.
+        seen: by how many images, calls times images, the network will draw what is scored.
+    """
+
+    def __init__(self, every_s: float | None, seen: int = 0):
+        self.every_s, self.seen, self.first_said, self.images = every_s, seen, False, 0
 
     def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch, batch_idx: int) -> None:
         if not hasattr(self, "began"):  # after the first step, which may have been compiled
             self.began = None
         elif self.began is None:
-            self.began, self.share = time.monotonic(), module.progress
+            self.began, self.share, self.images = time.monotonic(), module.progress, 0
             self.said = self.began
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs, batch, batch_idx: int) -> None:
         if not (self.began and trainer.is_global_zero):
             return
         now, done = time.monotonic(), module.progress
+        self.images += len(batch.pixels)
         if not self.first_said and now - self.began >= FIRST_S and done > self.share:
-            whole = (now - self.began) / (done - self.share)
-            log.info("time         about %s for %s, and what the scores take", duration(whole), module.budget)
-            self.first_said = True
+            self._say_first(module, now - self.began, done - self.share)
         elif self.every_s and now - self.said >= self.every_s and done > self.share:
             left = duration((now - self.began) / (done - self.share) * (1 - done))
             where = f"epoch {trainer.current_epoch + 1}, step {trainer.global_step}"
             print(f"{where}: {done:.0%} done, about {left} left", flush=True)
             self.said = now
+
+    def _say_first(self, module: LightningModule, seconds: float, share: float) -> None:
+        minutes = module.budget.minutes
+        whole = f"{minutes:g} min" if minutes else f"about {duration(seconds / share)} for {module.budget}"
+        drawing = self.seen * seconds / self.images / STEP_COSTS
+        log.info(
+            "time         %s, and %s",
+            whole,
+            f"about {duration(drawing)} for the scores" if drawing else "what the scores take",
+        )
+        self.first_said = True
 
 
 class GradientNorm(Callback):
