@@ -42,7 +42,7 @@ class EfficientNetLite0(nn.Module):
         self.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        x = _resized(pixels, self.resolution)
+        x = resized(pixels, self.resolution)
         return self.network.extract_features((x - 127) / 128).mean((2, 3))
 
 
@@ -59,7 +59,7 @@ class Inception(nn.Module):
         from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
         self.network = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(weights))
-        self.identity = f"inception-{_digest(weights)}"
+        self.identity = f"inception-{digest(weights)}"
 
     def forward(self, pixels: Tensor) -> Tensor:
         return self.network(_three_channels(pixels))[0]
@@ -80,11 +80,11 @@ class InceptionImageNet(nn.Module):
         self.network = inception_v3(weights=None, transform_input=True, init_weights=False)
         self.network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
         self.network.fc = nn.Identity()
-        self.identity = f"inception_imagenet-{_digest(weights)}"
+        self.identity = f"inception_imagenet-{digest(weights)}"
         self.eval().requires_grad_(False).to(memory_format=torch.channels_last)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        x = _resized(pixels, self.resolution) / 255
+        x = resized(pixels, self.resolution) / 255
         mean, std = x.new_tensor([0.485, 0.456, 0.406]), x.new_tensor([0.229, 0.224, 0.225])
         return self.network((x - mean.view(3, 1, 1)) / std.view(3, 1, 1))
 
@@ -122,10 +122,10 @@ def _three_channels(pixels: Tensor) -> Tensor:
     return pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels
 
 
-def _resized(pixels: Tensor, size: int) -> Tensor:
-    """uint8 (B, C, H, W) to float32 (B, 3, size, size) in values from 0 to 255, bilinear with antialiasing."""
+def resized(pixels: Tensor, size: int, mode: str = "bilinear") -> Tensor:
+    """uint8 (B, C, H, W) to float32 (B, 3, size, size) in values from 0 to 255, with antialiasing."""
     x = _three_channels(pixels.float()).contiguous(memory_format=torch.channels_last)
-    return F.interpolate(x, size=(size, size), mode="bilinear", antialias=True)
+    return F.interpolate(x, size=(size, size), mode=mode, antialias=True)
 
 
 def _weight_file(name: str, given: str | None, url: str) -> Path:
@@ -149,5 +149,5 @@ def _weight_file(name: str, given: str | None, url: str) -> Path:
     return path
 
 
-def _digest(path: Path) -> str:
+def digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()[:8]
