@@ -1,5 +1,6 @@
 import pytest
 import torch
+from lightning.pytorch import LightningModule
 from torch import nn
 from torch.optim.swa_utils import AveragedModel
 
@@ -20,3 +21,15 @@ def test_average_follows_its_formula_step_by_step(decay):
         expected = model.weight.clone() if n == 0 else keep * expected + (1 - keep) * model.weight
     torch.testing.assert_close(averaged.module.weight, expected)
     assert averaged.module.num_batches_tracked == 29
+
+
+def test_the_averages_go_where_the_model_is_before_the_first_step():
+    averaging, module = ema(0.9), LightningModule()
+    module.inner = nn.Linear(2, 2)
+    averaging.setup(None, module, "fit")
+    module.to("meta")  # as a GPU would be, after Lightning has built them
+    averaging.on_train_start(None, module)
+    assert {each.device.type for each in averaging._average_model.parameters()} == {"meta"}
+    for _ in range(2):  # which fails on a meta device where anything is read back
+        averaging._average_model.update_parameters(module)
+    assert {each.device.type for each in averaging._average_model.parameters()} == {"meta"}

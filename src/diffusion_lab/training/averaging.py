@@ -3,6 +3,7 @@
 from functools import partial
 
 import torch
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import WeightAveraging
 from torch import Tensor
 
@@ -15,7 +16,16 @@ def ema(decay: float) -> WeightAveraging:
     Args:
         decay: what the average keeps of itself at each step, once warm; in [0, 1).
     """
-    return WeightAveraging(multi_avg_fn=partial(update, decay=decay))
+    return OnDevice(multi_avg_fn=partial(update, decay=decay))
+
+
+class OnDevice(WeightAveraging):
+    """With the averages where the weights are. Lightning builds them before it moves the model to a GPU, and each step would
+    copy all weights to the host."""
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        count = self._average_model.n_averaged  # stays on the host, which asks at each step whether it is 0
+        self._average_model.to(module.device).n_averaged = count.cpu()
 
 
 def update(averaged: list[Tensor], current: list[Tensor], updates: Tensor, decay: float) -> None:
