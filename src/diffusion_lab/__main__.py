@@ -15,6 +15,7 @@ COMMANDS = {
     "plot": "draw every noise schedule side by side",
     "dashboard": "compare the runs of a W&B project, in a workspace and a report",
     "torture": "kill it, damage its files, feed it nonsense, and count what falls short",
+    "judge": "make real images worse in known steps, and see which metric notices",
     "benchmark": "measure how fast this project is on this machine",
 }
 

@@ -85,6 +85,13 @@ def export(cfg: DictConfig) -> None:
     export_checkpoint(cfg, _folder())
 
 
+@program("judge")
+def judge(cfg: DictConfig) -> None:
+    from diffusion_lab.commands.judge import judge as work
+
+    work(cfg, _folder())
+
+
 @program("dashboard")
 def dashboard(cfg: DictConfig) -> None:
     from diffusion_lab.commands.dashboard import make_dashboard

@@ -26,7 +26,7 @@ from diffusion_lab.training.callbacks import EpochLine
 from tests.commands.test_edit import written_checkpoint
 from tests.conftest import TINY, UNSCORED, composed
 
-FIGURES = ("noise_loss", "image_loss", "kid", "kid_std", "fid")
+FIGURES = ("noise_loss", "image_loss", "kid", "kid_std", "kid_image_error", "fid")
 KEYS = {
     *FIGURES,
     *("feature_extractor", "extractor_resolution", "protocol", "samples", "real_images", "network_calls", "weights"),

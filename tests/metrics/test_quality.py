@@ -8,7 +8,7 @@ from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics
 from torch_fidelity.metric_kid import kid_features_to_metric
 from torchmetrics.image.fid import FrechetInceptionDistance
 
-from diffusion_lab.metrics.quality import _Features, fid, kid, kid_per_batch
+from diffusion_lab.metrics.quality import _Features, fid, kid, kid_image_error, kid_per_batch
 
 
 @pytest.fixture
@@ -106,3 +106,12 @@ def test_kid_leaves_the_global_random_state_alone(features):
     assert torch.rand(1) == expected
     assert kid(*features, seed=3, subset_size=50) == first
     assert kid(*features, seed=4, subset_size=50) != first
+
+
+def test_the_error_of_kid_is_how_much_other_images_change_it():
+    generator = torch.Generator().manual_seed(0)
+    real = torch.randn(200, 6, generator=generator)
+    sets = [torch.randn(150, 6, generator=generator) * 1.2 + 0.3 for _ in range(300)]
+    values = [kid_by_formula(real.numpy(), each.numpy()) for each in sets]
+    errors = [kid_image_error(real, each, seed=0) for each in sets[:40]]
+    assert np.mean(errors) == pytest.approx(np.std(values), rel=0.15)

@@ -26,6 +26,51 @@ from tests.reports.made import made_config, made_run
 BETTER = -0.06
 
 
+def sentences_of(runs: list[Run]) -> dict[str, list[str]]:
+    return {section.title: section.sentences for section in report(runs, "kid", "t", with_pictures=False).sections}
+
+
+def cells(root, first, second, **results) -> list[Run]:
+    """Runs of two schedules, a seed for each KID, with other figures."""
+    return [
+        made_run(root, kid, seed=seed, schedule=schedule, results={key: of(kid) for key, of in results.items()})
+        for schedule, kids in (("cosine", first), ("linear", second))
+        for seed, kid in enumerate(kids)
+    ]
+
+
+def test_it_says_how_many_seeds_would_separate_two_cells(tmp_path):
+    [_, separation, power, spread, *_] = sentences_of(
+        cells(tmp_path, (0.10, 0.12, 0.14), (0.13, 0.15, 0.17), kid_image_error=lambda kid: 0.004)
+    )["Ranking by KID"]
+    assert "do not separate it" in separation
+    wanted = next(
+        n for n in range(2, 99) if 0.03 - 2 * stats.t.ppf(0.975, n - 1) * 0.02 / n**0.5 >= 0.8416 * 0.02 * (2 / n) ** 0.5
+    )
+    assert power.startswith(
+        f"{wanted - 3} more seeds of each would separate them in 4 of 5 cases, if cosine and linear differ as"
+    )
+    assert "seed to seed by 0.0200" in spread
+    assert "of the same model would change it by 0.0040: training dominates" in spread
+
+
+def test_images_may_dominate_and_cells_be_equal(tmp_path):
+    said = sentences_of(cells(tmp_path, (0.10, 0.12), (0.1001, 0.1201), kid_image_error=lambda kid: 0.013))["Ranking by KID"]
+    assert any(each.startswith("Even if cosine and linear differ as much as it seems, 100 seeds") for each in said)
+    assert any("images dominate, so a larger metrics.samples would help" in each for each in said)
+
+
+def test_it_says_whether_other_figures_agree(tmp_path):
+    first, second = (0.10, 0.12, 0.14), (0.3, 0.31, 0.33)
+    others = {"fid": lambda kid: 100 * kid, "noise_loss": lambda kid: 1 - kid, "coverage": lambda kid: 1 - kid}
+    runs = cells(tmp_path, first, second, **others)
+    [said] = sentences_of(runs)["Do the judges agree?"]
+    assert "FID (1.00)" in said.partition("much the same order")[0]
+    assert "coverage (1.00)" in said.partition("much the same order")[0]  # of which more is better
+    assert "noise_loss (-1.00) do not agree with it at all" in said
+    assert "Where judges differ, look at the samples" in said
+
+
 def test_what_runs_warned_of_is_in_the_report(tmp_path):
     runs = [made_run(tmp_path, 0.1, results={"alarms": ["copies: 30 of 1000"]}), made_run(tmp_path, 0.2, loss="mse")]
     sections = {section.title: section.sentences for section in report(runs, "kid", "t", with_pictures=False).sections}

@@ -7,7 +7,15 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from diffusion_lab.reports.statistics import effect, effects, interactions, rank_correlation, t_interval
+from diffusion_lab.reports.statistics import (
+    effect,
+    effects,
+    interactions,
+    pooled_std,
+    rank_correlation,
+    seeds_to_separate,
+    t_interval,
+)
 
 LEVELS = {"loss": ("mae", "mse"), "schedule": ("cosine", "linear")}
 
@@ -127,3 +135,25 @@ def test_rank_correlation_is_scipys_and_its_interval_covers():
     assert 0.92 < np.mean(covered) < 0.98
     assert np.isnan(rank_correlation([1, 2, 3], [1, 3, 2]).low)
     assert np.isnan(rank_correlation(range(8), range(8)).low)
+
+
+def test_the_deviation_within_cells_is_that_of_the_residuals():
+    cells = [np.array([1.0, 2.0, 4.0]), np.array([10.0, 11.0]), np.array([5.0])]
+    residuals = np.concatenate([cell - cell.mean() for cell in cells])
+    assert pooled_std(map(t_interval, cells)) == pytest.approx(np.sqrt((residuals**2).sum() / 3))
+    assert np.isnan(pooled_std([t_interval([1.0])]))
+
+
+@pytest.mark.parametrize("difference", [0.5, 1.0, 2.0])
+def test_so_many_seeds_separate_two_cells_in_four_of_five_cases(difference):
+    """Tried on cells that are made: intervals by SciPy."""
+    seeds, rng = seeds_to_separate(difference, 0.4), np.random.default_rng(0)
+
+    def separated(n: int) -> float:
+        first, second = (rng.normal(mean, 0.4, (4000, n)) for mean in (0, difference))
+        half = [stats.t.ppf(0.975, n - 1) * each.std(1, ddof=1) / np.sqrt(n) for each in (first, second)]
+        return (second.mean(1) - half[1] > first.mean(1) + half[0]).mean()
+
+    assert separated(seeds) > 0.75
+    assert separated(seeds - 1) < 0.82
+    assert seeds_to_separate(0.001, 0.4) is None

@@ -65,6 +65,10 @@ WHOLE = {  # key: (least, most)
     "network.head_channels": (0, 100_000),
     "network.outputs": (1, 2),
     "rounds": (1, MOST),
+    "images": (4, MOST),
+    "pool": (8, MOST),
+    "real": (4, MOST),
+    "repeats": (3, MOST),
     "network.augmented": (0, MOST),
 }
 REAL = {  # key: an interval
@@ -166,7 +170,7 @@ WORDS = (
     ),
     *("data.name", "data.root", "data.cache_dir", "teacher.checkpoint", "checkpoint", "logger.project", "logger.entity"),
 )
-LISTS = ("only", "trusted", "network.widths", "network.attention", "network.multipliers", "network.taps")
+LISTS = ("only", "beside", "trusted", "network.widths", "network.attention", "network.multipliers", "network.taps")
 MAY_BE_NULL = (
     *("model.image_size", "data.max_images", "metrics.vlb_calls", "metrics.every_n_epochs", "trainer.gradient_clip_val"),
     *("gradient_clip", "threads", "steps", "minutes", "checkpoints.every_steps", "checkpoints.every_minutes"),

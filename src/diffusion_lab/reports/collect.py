@@ -141,6 +141,9 @@ def _row(run: Run, config: dict, data: str | None, figures: dict[str, Figure]) -
     }
     for key in (*figures, *BESIDE):
         row[key] = float(results[key]) if isinstance(results.get(key), int | float) else float("nan")
+        error = results.get(f"{key}_image_error")
+        if key in figures:
+            row[f"{key}_image_error"] = float(error) if isinstance(error, int | float) else float("nan")
     return row | {key: results.get(key) for key in measured_on(figures.values()) if key not in row}
 
 

@@ -17,6 +17,7 @@ from diffusion_lab.reports.statistics import effects, interactions, rank_correla
 
 MOST_LEVELS = 4  # factors with more, such as a searched learning rate, get a picture rather than pairs of levels
 LISTED = 3  # interactions
+FEWEST_RANKED = 4  # runs: of fewer, orders agree by chance
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ def report(runs: Iterable[Run], objective: str, title: str, with_pictures: bool 
     sections = [_summary(collection), *_alarms(collection)]
     for i, ranking in enumerate(several, start=1):
         which = f" ({i} of {len(several)})" if len(several) > 1 else ""
-        sections += [_ranking_section(ranking, which), *_effect_sections(collection, ranking, which)]
+        sections += [_ranking_section(collection, ranking, which), *_effect_sections(collection, ranking, which)]
+        sections += _agreement_sections(collection, ranking, which)
         sections += _published_sections(collection, ranking, which)
     sections += _single_sections([ranking for ranking in ranked if ranking not in several], len(ranked))
     if with_pictures and ranked:
@@ -77,8 +79,10 @@ def _alarms(collection: Collection) -> list[Section]:
     return [Section("Alarms", said)] if said else []
 
 
-def _ranking_section(ranking: Ranking, which: str) -> Section:
+def _ranking_section(collection: Collection, ranking: Ranking, which: str) -> Section:
     said = [f"Measured on {sentences.conditions(ranking.measured_on)}.", sentences.separation(ranking)]
+    errors = comparable(collection, ranking)[f"{ranking.objective.key}_image_error"]
+    said += [each for each in (sentences.power(ranking), sentences.spread_from(ranking, errors.mean())) if each]
     return Section(f"Ranking by {ranking.objective.label}{which}", said, _ranking_table(ranking))
 
 
@@ -176,6 +180,32 @@ def _effect_sections(collection: Collection, ranking: Ranking, which: str) -> li
             Section(f"Strongest interactions{which}", [f"{sentences.interaction(each, objective)}." for each in strongest])
         )
     return sections
+
+
+def _agreement_sections(collection: Collection, ranking: Ranking, which: str) -> list[Section]:
+    """Whether the other figures of these runs put them in the same order."""
+    runs, objective = comparable(collection, ranking), ranking.objective
+    signs = {key: 1 if figure.less_is_better else -1 for key, figure in {**ranking.figures, **ranking.beside}.items()}
+    measured = [key for key in signs if runs[key].notna().all() and runs[key].nunique() > 1]
+    if len(runs) < FEWEST_RANKED or objective.key not in measured or len(measured) < 2:
+        return []
+    values = {key: (signs[key] * runs[key]).tolist() for key in measured}
+    others = {
+        collection.figure(key): rank_correlation(values[objective.key], values[key])
+        for key in measured
+        if key != objective.key
+    }
+    table = pd.DataFrame(
+        [
+            {
+                "figure": figure.label,
+                f"rank correlation with {objective.label}": f"{found.rho:.2f}",
+                "95 % interval": "–" if found.low != found.low else f"[{found.low:.2f}, {found.high:.2f}]",
+            }
+            for figure, found in others.items()
+        ]
+    )
+    return [Section(f"Do the judges agree?{which}", [sentences.agreement(objective, others)], table, brief=True)]
 
 
 def _alike(collection: Collection, factors: list[str]) -> list[str]:

@@ -3,8 +3,17 @@
 from diffusion_lab.figures import KID, Figure
 from diffusion_lab.reports import published
 from diffusion_lab.reports.ranking import Ranking, level_text
-from diffusion_lab.reports.statistics import Effect, Interaction, Interval, RankCorrelation, effects
+from diffusion_lab.reports.statistics import (
+    Effect,
+    Interaction,
+    Interval,
+    RankCorrelation,
+    effects,
+    pooled_std,
+    seeds_to_separate,
+)
 
+AGREES = 0.7  # a rank correlation
 INTERVALS = (
     "Figures are mean ± standard deviation over seeds. Intervals are 95 %: Student's t over the seeds of a cell, or over "
     "the seeds' mean differences between pairs of runs that differ in one choice alone. "
@@ -53,6 +62,61 @@ def separation(ranking: Ranking) -> str:
         return f"{said} {bounds(figure, own)}. The data do not separate it from any other cell."
     names = "; ".join(ranking.cells[rank - 1].label for rank in close)
     return f"{said} {bounds(figure, own)}. The data do not separate it from {names}."
+
+
+def power(ranking: Ranking) -> str | None:
+    """How many seeds would separate the best cell from the next one; None where they are separated, or where nothing is
+    known of how seeds differ."""
+    if len(ranking.cells) < 2 or 2 not in ranking.unseparated(1):
+        return None
+    key = ranking.objective.key
+    first, second = (cell.figures[key] for cell in ranking.cells[:2])
+    std, seeds = pooled_std(cell.figures[key] for cell in ranking.cells), min(first.n, second.n)
+    if not std > 0:
+        return None
+    wanted = seeds_to_separate(second.mean - first.mean, std)
+    between = f"if {ranking.cells[0].label} and {ranking.cells[1].label} differ as much as it seems"
+    if wanted is None:
+        return f"Even {between}, 100 seeds of each would not separate them: take them for equal."
+    more = max(wanted - seeds, 1)
+    return f"{more} more seed{'s' if more > 1 else ''} of each would separate them in 4 of 5 cases, {between}."
+
+
+def spread_from(ranking: Ranking, image_error: float) -> str | None:
+    """Whether seeds or the number of images make a figure uncertain; None where one of them is not known.
+
+    Args:
+        image_error: the mean standard error of one run's figure from its images.
+    """
+    figure = ranking.objective
+    seeds = pooled_std(cell.figures[figure.key] for cell in ranking.cells)
+    if not (seeds > 0 and image_error > 0):
+        return None
+    said = (
+        f"{figure.label} differs from seed to seed by {figure.text(seeds)} (standard deviation within a cell); other images "
+        f"of the same model would change it by {figure.text(image_error)}"
+    )
+    if image_error**2 > seeds**2 / 2:
+        return f"{said}: images dominate, so a larger metrics.samples would help."
+    return f"{said}: training dominates, so more seeds would help, and more images would not."
+
+
+def agreement(objective: Figure, others: dict[Figure, RankCorrelation]) -> str:
+    """Whether other figures put the runs in the same order."""
+
+    def listed(chosen: list[Figure]) -> str:
+        return ", ".join(f"{figure.label} ({others[figure].rho:.2f})" for figure in chosen)
+
+    runs = next(iter(others.values())).n
+    agree = [figure for figure, found in others.items() if found.rho >= AGREES]
+    against = [figure for figure, found in others.items() if found.rho <= 0]
+    between = [figure for figure in others if figure not in (*agree, *against)]
+    said = f"Over {runs} runs, by Spearman's rho with {objective.label}, "
+    parts = [f"{listed(agree)} put them in much the same order"] if agree else []
+    parts += [f"{listed(between)} in a somewhat different one"] if between else []
+    parts += [f"{listed(against)} do not agree with it at all"] if against else []
+    verdict = "" if len(agree) == len(others) else " Where judges differ, look at the samples, and at docs/which_metric.md."
+    return f"{said}{'; '.join(parts)}.{verdict}"
 
 
 def effect(found: Effect, figure: Figure) -> str:

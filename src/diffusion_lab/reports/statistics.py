@@ -1,5 +1,6 @@
 """How sure one can be: intervals over seeds, effects over pairs of runs, interactions, rank correlation."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -8,6 +9,7 @@ import pandas as pd
 from scipy import stats
 
 LEVEL = 0.95
+POWER = stats.norm.ppf(0.8)
 
 
 @dataclass(frozen=True)
@@ -158,3 +160,25 @@ def rank_correlation(first, second) -> RankCorrelation:
     half = stats.norm.ppf((1 + LEVEL) / 2) * np.sqrt((1 + rho**2 / 2) / (n - 3))
     low, high = np.tanh([np.arctanh(rho) - half, np.arctanh(rho) + half])
     return RankCorrelation(rho, float(low), float(high), n)
+
+
+def pooled_std(intervals: Iterable[Interval]) -> float:
+    """The standard deviation within cells, of all their values together; NaN where none has two."""
+    found = [(each.n - 1, each.std) for each in intervals if each.n > 1]
+    freedom = sum(n for n, _ in found)
+    return float(np.sqrt(sum(n * std**2 for n, std in found) / freedom)) if freedom else np.nan
+
+
+def seeds_to_separate(difference: float, std: float, most: int = 100) -> int | None:
+    """How many seeds each of two cells needs so that their 95 % intervals do not overlap in 4 of 5 cases; None for more than
+    `most`.
+
+    Args:
+        difference: of their true means.
+        std: from seed to seed, the same in both.
+    """
+    for n in range(2, most + 1):
+        apart = abs(difference) - 2 * stats.t.ppf((1 + LEVEL) / 2, n - 1) * std / np.sqrt(n)
+        if apart >= POWER * std * np.sqrt(2 / n):
+            return n
+    return None

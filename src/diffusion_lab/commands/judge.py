@@ -1,0 +1,109 @@
+"""`judge.py`: real images made worse in known steps, and which metric notices."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from diffusion_lab.commands.checks import check, plain
+from diffusion_lab.commands.console import exit_on_user_error, short
+from diffusion_lab.commands.data import decode_source, open_source
+from diffusion_lab.errors import UserError
+from diffusion_lab.experiments.runs import Run, data_name
+from diffusion_lab.files import write_text
+from diffusion_lab.parts import build
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from diffusion_lab.judging.trial import Sizes
+
+
+def judge(cfg: DictConfig, folder: str) -> None:
+    """Judge `cfg.metrics.figures` on `cfg.data`; print what each sees, and write judge.csv, values.csv, .md and .png."""
+    run = Run(Path(folder))
+    try:
+        said = exit_on_user_error(_judge, cfg, run.folder)
+    finally:
+        run.remove_if_empty()
+    print("\n".join([*said, f"written to   {short(run.folder)}: judge.csv, values.csv, judge.md, judge.png"]))
+
+
+def _judge(cfg: DictConfig, folder: Path) -> list[str]:
+    check(cfg)
+    from diffusion_lab.figures import FIGURES
+    from diffusion_lab.hardware import machine
+    from diffusion_lab.judging.figure import judge_figure
+    from diffusion_lab.judging.trial import trial
+    from diffusion_lab.judging.verdicts import sentences, verdicts
+    from diffusion_lab.judging.worsenings import WORSENINGS
+    from diffusion_lab.metrics.scoring import figures_of
+
+    logging.getLogger("diffusion_lab.metrics.quality").setLevel(logging.WARNING)  # of its subsets, at every set
+    config = plain(cfg)
+    decoded = decode_source(config["data"], open_source(config["data"]))
+    asked = {
+        name: node for name, node in config["metrics"]["figures"].items() if list(node) != ["subsets"]
+    }  # KID's left out
+    metrics = {name: build(node, f"metrics.figures.{name}") for name, node in asked.items()}
+    figures = figures_of(metrics)
+    earlier = [_read(file) for file in config["beside"]]
+    sizes = _sizes(cfg, decoded)
+    labelled = bool(decoded.class_names)
+    chosen = {name: each for name, each in WORSENINGS.items() if labelled or name != "dropped classes"}
+    extractor = build(config["metrics"]["extractor"], "metrics.extractor")
+    extractor = extractor.to(machine(cfg.accelerator, "32-true").device)
+    values = trial(decoded, extractor, metrics, chosen, sizes, cfg.seed, cfg.metrics.batch_size)
+    found = verdicts(values, figures, sizes.images, sizes.pool)
+    about = {"data": f"{data_name(config['data'])} {cfg.data.image_size} px", "extractor": extractor.identity}
+    for place, (column, text) in enumerate(about.items()):
+        found.insert(place, column, text)
+    said = list(sentences(found, figures, extractor.identity))
+    folder.mkdir(parents=True, exist_ok=True)
+    found.to_csv(folder / "judge.csv", index=False, float_format="%.5g")
+    values.groupby(["worsening", "step", "figure"], sort=False)["value"].agg(["mean", "std"]).to_csv(
+        folder / "values.csv", float_format="%.5g"
+    )
+    write_text(folder / "judge.md", "".join(f"- {sentence}\n" for sentence in said))
+    import pandas as pd
+
+    drawn = pd.concat([*earlier, found]).drop_duplicates(["data", "extractor", "images", "figure", "worsening"], keep="last")
+    judge_figure(drawn, {**FIGURES, **figures}).savefig(folder / "judge.png")
+    return said
+
+
+def _sizes(cfg: DictConfig, decoded) -> Sizes:
+    """How many images there are to be, and can be.
+
+    Raises:
+        UserError: those to train on are fewer than twice a set.
+    """
+    from diffusion_lab.judging.trial import Sizes
+
+    pool = min(cfg.pool, len(decoded.train))
+    if pool < 2 * cfg.images:
+        raise UserError(
+            f"images={cfg.images} wants a pool of twice as many, and there are {pool}: take fewer, or raise pool"
+        )
+    return Sizes(min(cfg.real, len(decoded.held_out)), pool, cfg.images, cfg.repeats)
+
+
+def _read(file: str) -> pd.DataFrame:
+    """An earlier judge.csv.
+
+    Raises:
+        UserError: it is none.
+    """
+    import pandas as pd
+
+    wanted = {"data", "extractor", "figure", "worsening", "images", "smallest", "seen", "reversed"}
+    try:
+        found = pd.read_csv(file)
+    except (OSError, ValueError) as error:
+        raise UserError(f"beside={file} cannot be read: give the judge.csv of an earlier command") from error
+    if not wanted <= set(found):
+        raise UserError(f"beside={file} is no judge.csv: it has no {', '.join(sorted(wanted - set(found)))}")
+    return found

@@ -1,0 +1,51 @@
+"""One figure of which metric sees what."""
+
+import math
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from diffusion_lab.figures import Figure as Declared
+from diffusion_lab.judging.worsenings import WORSENINGS
+
+PANELS = 2  # abreast
+
+
+def judge_figure(found: pd.DataFrame, figures: dict[str, Declared]) -> Figure:
+    """A panel for each data set and extractor: a row a figure, a column a worsening, with the smallest step that is seen.
+
+    Args:
+        found: of `verdicts`, with columns `data` and `extractor` beside.
+    """
+    groups = list(found.groupby(["data", "extractor", "images"], sort=False))
+    down = math.ceil(len(groups) / PANELS)
+    across = min(PANELS, len(groups))
+    height = 0.9 + 0.33 * found["figure"].nunique()
+    figure = Figure(figsize=(6.4 * across, height * down + 0.5), dpi=120, layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False)
+    for axis in axes.flat[len(groups) :]:
+        axis.set_axis_off()
+    for axis, ((data, extractor, images), rows) in zip(axes.flat, groups, strict=False):
+        _panel(axis, rows, figures)
+        axis.set_title(f"{data}, features of {extractor}, sets of {images} images", fontsize=9)
+    figure.suptitle("The smallest step that is seen; darker: more of the four; –: none; red: taken for better", fontsize=10)
+    return figure
+
+
+def _panel(axis: Axes, rows: pd.DataFrame, figures: dict[str, Declared]) -> None:
+    keys, names = list(dict.fromkeys(rows["figure"])), list(dict.fromkeys(rows["worsening"]))
+    axis.set_xlim(-0.5, len(names) - 0.5)
+    axis.set_ylim(len(keys) - 0.5, -0.5)
+    seen = rows.pivot(index="figure", columns="worsening", values="seen").loc[keys, names]
+    axis.imshow(seen, cmap="Greens", vmin=0, vmax=6, aspect="auto")
+    for row in rows.itertuples():
+        text = WORSENINGS[row.worsening].text(row.smallest).partition(" of ")[0] if row.smallest < math.inf else "–"
+        place, colour = (names.index(row.worsening), keys.index(row.figure)), "black"
+        if row.reversed:
+            text, colour = "better", "tab:red"
+        axis.text(*place, text.replace("quality ", "q "), ha="center", va="center", fontsize=8, color=colour)
+    axis.set_xticks(range(len(names)), [name.replace(" ", "\n") for name in names], fontsize=8)
+    axis.set_yticks(range(len(keys)), [figures[key].label for key in keys], fontsize=8)
+    axis.tick_params(length=0)
+    axis.spines[:].set_visible(False)

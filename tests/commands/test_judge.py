@@ -1,0 +1,46 @@
+"""`judge.py` on a few digits, with a classifier of them whose weights are random."""
+
+import pandas as pd
+import pytest
+
+from diffusion_lab.commands.judge import judge
+from tests.conftest import composed
+
+SMALL = ("images=8", "pool=16", "real=20", "repeats=3", "data.max_images=120", "metrics/figures=[mind,density_coverage]")
+SMALL += ("metrics.figures.mind.directions=20",)
+
+
+def test_it_says_writes_and_draws_what_each_metric_sees(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(
+        "diffusion_lab.metrics.features.EfficientNetLite0.forward", lambda _, pixels: pixels.flatten(1).float()
+    )
+    verdict = {"figure": "mind", "worsening": "blur", "smallest": 0.7, "seen": 2, "reversed": False}
+    pd.DataFrame([{"data": "frogs 64 px", "extractor": "means", "images": 99, **verdict}]).to_csv(tmp_path / "frogs.csv")
+    judge(composed("judge", *SMALL, f"beside=[{tmp_path}/frogs.csv]"), str(tmp_path / "judge"))
+    said = capsys.readouterr().out
+    assert "MIND of efficientnet_lite0, with 8 images, sees " in said
+    assert (tmp_path / "judge/judge.md").read_text().count("- ") >= 3
+    found = pd.read_csv(tmp_path / "judge/judge.csv")
+    assert set(found["figure"]) == {"mind", "density", "coverage"}
+    assert found.groupby("figure").size().eq(8).all()
+    raised = found[(found["figure"] == "mind") & (found["worsening"] == "colours")].iloc[0]
+    assert raised["rho"] > 0.8
+    assert raised["smallest"] < 0.2
+    assert len(pd.read_csv(tmp_path / "judge/values.csv")) == 3 * (1 + 8 * 4)
+    assert (tmp_path / "judge/judge.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["images=9"], "images=9 wants a pool of twice as many, and there are 16"),
+        (["beside=[none.csv]"], "beside=none.csv cannot be read"),
+        (["repeats=1"], "repeats=1 must be a whole number, at least 3"),
+        (["metrics/extractor=classifier"], "wants metrics.classifier=FILE"),
+    ],
+)
+def test_a_mistake_is_one_line(words, said, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        judge(composed("judge", *SMALL, *words), str(tmp_path / "judge"))
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "judge").exists()
