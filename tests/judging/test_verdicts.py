@@ -56,10 +56,10 @@ def test_it_is_said_and_drawn():
     parts = [values([3, 4, 5, 6]), unseen, values([3, 4, 5, 6], "coverage", "JPEG")]
     found = verdicts(pd.concat(parts), FIGURES, 250, 10**9)
     kid, coverage = sentences(found, FIGURES, "means")
-    assert kid.startswith("KID of means, with 250 images, sees blur from 0.31 px [0.3")
-    assert kid.endswith("It does not see noise (0.2 of white).")
+    assert kid.startswith("KID of means, with 250 images, sees blur from 0.4 px or less. It does not")
+    assert kid.endswith("see noise (0.2 of white).")
     assert coverage == "coverage of means, with 250 images, sees nothing. It takes for better: JPEG (quality 10)."
     panels = judge_figure(pd.concat([found.assign(data=data, extractor="means") for data in "abc"]), FIGURES).axes
     texts = [text.get_text() for text in panels[0].texts]
-    assert "0.31 px" in texts
+    assert "≤ 0.4 px" in texts
     assert "better" in texts

@@ -40,11 +40,20 @@ def _panel(axis: Axes, rows: pd.DataFrame, figures: dict[str, Declared]) -> None
     seen = rows.pivot(index="figure", columns="worsening", values="seen").loc[keys, names]
     axis.imshow(seen, cmap="Greens", vmin=0, vmax=6, aspect="auto")
     for row in rows.itertuples():
-        text = WORSENINGS[row.worsening].text(row.smallest).partition(" of ")[0] if row.smallest < math.inf else "–"
+        worsening = WORSENINGS[row.worsening]
+        text = worsening.text(row.smallest).partition(" of ")[0] if row.smallest < math.inf else "–"
+        text = f"≤ {text}" if row.smallest <= worsening.steps[0] else text
         place, colour = (names.index(row.worsening), keys.index(row.figure)), "black"
         if row.reversed:
             text, colour = "better", "tab:red"
-        axis.text(*place, text.replace("quality ", "q "), ha="center", va="center", fontsize=8, color=colour)
+        axis.text(
+            *place,
+            text.replace("≤ quality", "≥ q").replace("quality", "q"),
+            ha="center",
+            va="center",
+            fontsize=8,
+            color=colour,
+        )
     axis.set_xticks(range(len(names)), [name.replace(" ", "\n") for name in names], fontsize=8)
     axis.set_yticks(range(len(keys)), [figures[key].label for key in keys], fontsize=8)
     axis.tick_params(length=0)

@@ -25,11 +25,12 @@ def verdicts(values: pd.DataFrame, figures: dict[str, Figure], images: int, pool
         values: of `trial`.
 
     Returns:
-        figure, worsening, images, rho (Spearman's, of the mean against the step, by which 1 is a figure that gets worse with
-        every step), smallest (the step from which on all are seen, between steps by a straight line; infinity where the
-        largest is not), low and high (its 95 % interval, of a bootstrap over the sets), seen (how many of the steps),
-        reversed (whether the largest step is taken for better, as surely), half_needs (images in a set that it takes to see
-        half of the largest step, as the deviation falls with their root; infinity where they do not help).
+        figure, worsening, images; rho (Spearman's, of the mean against the step: 1 is a figure that gets worse with every
+        step); smallest (the step from which on all are seen, between steps by a straight line; the first stands for what is
+        less, infinity for more than the largest), low and high (its 95 % interval, of a bootstrap over the sets); seen (how
+        many of the steps); reversed (whether the largest step is taken for better, as surely); half_needs (images in a set
+        that it takes to see half of the largest step, as the deviation falls with their root; infinity where more images do
+        not help).
     """
     scale, found = 1 / (1 - images / pool), []
     random = np.random.default_rng(0)
@@ -72,8 +73,9 @@ def _smallest(steps: np.ndarray, surely: np.ndarray) -> float:
     if surely[-1] < SURE:
         return math.inf
     first = len(steps) - int(np.argmax([*(surely[::-1] < SURE), True]))  # the first of those that are all seen
-    before = (0.0, 0.0) if first == 0 else (steps[first - 1], surely[first - 1])
-    return float(np.interp(SURE, [before[1], surely[first]], [before[0], steps[first]]))
+    if first == 0:
+        return float(steps[0])
+    return float(np.interp(SURE, surely[first - 1 : first + 1], steps[first - 1 : first + 1]))
 
 
 def sentences(found: pd.DataFrame, figures: dict[str, Figure], extractor: str) -> Iterator[str]:
@@ -84,7 +86,9 @@ def sentences(found: pd.DataFrame, figures: dict[str, Figure], extractor: str) -
             worsening = WORSENINGS[row.worsening]
             if row.smallest < math.inf:
                 high = worsening.number(row.high) if row.high < math.inf else "never"
-                seen.append(f"{row.worsening} from {worsening.text(row.smallest)} [{worsening.number(row.low)}, {high}]")
+                bounds = f" [{worsening.number(row.low)}, {high}]" if row.high > worsening.steps[0] else ""
+                least = " or less" if row.smallest <= worsening.steps[0] else ""
+                seen.append(f"{row.worsening} from {worsening.text(row.smallest)}{least}{bounds}")
             else:
                 (wrong if row.reversed else unseen).append(f"{row.worsening} ({worsening.text(worsening.steps[-1])})")
         said = f"{figures[key].label} of {extractor}, with {images} images, sees {'; '.join(seen) or 'nothing'}"
