@@ -26,10 +26,13 @@ def decoded() -> Decoded:
 
 
 def test_every_step_is_judged_so_many_times(decoded):
-    values = trial(decoded, Means(), {"brightness": brightness}, WORSENINGS, Sizes(20, 40, 10, 3), seed=0)
+    values = trial(decoded, Means(), {"brightness": brightness}, WORSENINGS, Sizes(20, 30, 40, 10, 3), seed=0)
     counts = values.groupby(["worsening", "step"]).size()
     assert set(counts) == {3}
     assert len(counts) == 1 + sum(len(worsening.steps) for worsening in WORSENINGS.values())
+    of = values.groupby("worsening")["of"].unique().map(list)
+    assert (of[""], of["blur"], of["duplicates"]) == ([40], [30], [40])
+    assert of["dropped classes"][0] < 40
     assert set(values["figure"]) == {"brightness"}
     raised = values[values["worsening"] == "colours"].groupby("step")["value"].mean()
     whole = values[values["worsening"] == ""]["value"].mean()
@@ -40,4 +43,4 @@ def test_every_step_is_judged_so_many_times(decoded):
 def test_a_metric_that_looks_at_more_than_features_is_no_subject(decoded):
     labels = {"labels": lambda scoring: measure_labels(scoring, "file")}
     with pytest.raises(UserError, match=r"metrics.figures.labels looks at more than features"):
-        trial(decoded, Means(), labels, {}, Sizes(20, 40, 10, 3), seed=0)
+        trial(decoded, Means(), labels, {}, Sizes(20, 30, 40, 10, 3), seed=0)

@@ -51,8 +51,12 @@ def test_ghosts_are_of_another_class(pixels):
 def test_sets_that_are_worse():
     random = np.random.default_rng(0)
     for share, left in ((0.2, 4), (0.4, 3)):
-        assert len(set(LABELS[dropped(LABELS, share, 20, random)])) == left
-    rows = duplicates(LABELS, 0.5, 20, random)
+        rows, of = dropped(LABELS, share, 20, random)
+        assert (len(set(LABELS[rows])), of) == (left, 8 * left)
+    fewer = [set(LABELS[dropped(LABELS, share, 20, random)[0]]) for share in (0.2, 0.4)]
+    assert fewer[1] < fewer[0]
+    rows, of = duplicates(LABELS, 0.5, 20, random)
+    assert of == 40
     assert len(rows) == 20
     assert len(set(rows[:10])) == 10
     assert set(rows[10:]) <= set(rows[:10])

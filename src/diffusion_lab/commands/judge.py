@@ -45,19 +45,20 @@ def _judge(cfg: DictConfig, folder: Path) -> list[str]:
     logging.getLogger("diffusion_lab.metrics.quality").setLevel(logging.WARNING)  # of its subsets, at every set
     config = plain(cfg)
     decoded = decode_source(config["data"], open_source(config["data"]))
-    asked = {
-        name: node for name, node in config["metrics"]["figures"].items() if list(node) != ["subsets"]
-    }  # KID's left out
-    metrics = {name: build(node, f"metrics.figures.{name}") for name, node in asked.items()}
+    nodes = config["metrics"]["figures"].items()  # of KID, where it is left out, what conf/judge.yaml says of it stays
+    metrics = {name: build(node, f"metrics.figures.{name}") for name, node in nodes if list(node) != ["subsets"]}
     figures = figures_of(metrics)
     earlier = [_read(file) for file in config["beside"]]
     sizes = _sizes(cfg, decoded)
     labelled = bool(decoded.class_names)
-    chosen = {name: each for name, each in WORSENINGS.items() if labelled or name != "dropped classes"}
+    asked = cfg.only or WORSENINGS
+    if not set(asked) <= set(WORSENINGS):
+        raise UserError(f"only={list(asked)} must be some of {', '.join(WORSENINGS)}")
+    chosen = {name: WORSENINGS[name] for name in asked if labelled or name != "dropped classes"}
     extractor = build(config["metrics"]["extractor"], "metrics.extractor")
     extractor = extractor.to(machine(cfg.accelerator, "32-true").device)
     values = trial(decoded, extractor, metrics, chosen, sizes, cfg.seed, cfg.metrics.batch_size)
-    found = verdicts(values, figures, sizes.images, sizes.pool)
+    found = verdicts(values, figures, sizes.images)
     about = {"data": f"{data_name(config['data'])} {cfg.data.image_size} px", "extractor": extractor.identity}
     for place, (column, text) in enumerate(about.items()):
         found.insert(place, column, text)
@@ -88,7 +89,7 @@ def _sizes(cfg: DictConfig, decoded) -> Sizes:
         raise UserError(
             f"images={cfg.images} wants a pool of twice as many, and there are {pool}: take fewer, or raise pool"
         )
-    return Sizes(min(cfg.real, len(decoded.held_out)), pool, cfg.images, cfg.repeats)
+    return Sizes(min(cfg.real, len(decoded.held_out)), pool, min(2 * pool, len(decoded.train)), cfg.images, cfg.repeats)
 
 
 def _read(file: str) -> pd.DataFrame:

@@ -32,13 +32,15 @@ class Sizes:
 
     Attributes:
         real: held-out ones, that others are compared with.
-        pool: others, of which sets are taken; worsened ones too.
+        pool: others, which are made worse, and of which sets are taken.
+        whole: as many and more, of which sets are taken whose images are as they were.
         images: in a set.
         repeats: sets of each step.
     """
 
     real: int
     pool: int
+    whole: int
     images: int
     repeats: int
 
@@ -58,35 +60,38 @@ def trial(
     drawn without putting back, so two of them share images.
 
     Returns:
-        A row a figure of a set: worsening ("" for none), step, figure, value.
+        A row a figure of a set: worsening ("" for none), step, figure, value, and `of`, how many images the set was drawn
+        from.
     """
     random = np.random.default_rng(seed)
-    rows = random.permutation(decoded.train)[: sizes.pool]
-    pixels, labels = torch.from_numpy(decoded.images[rows]).permute(0, 3, 1, 2), decoded.labels[rows]
+    rows = random.permutation(decoded.train)[: sizes.whole]
+    images, labels = torch.from_numpy(decoded.images[rows]).permute(0, 3, 1, 2), decoded.labels[rows]
 
     def extracted(images: Tensor) -> Tensor:
         return features_of(images.split(batch_size), extractor)
 
     real = extracted(torch.from_numpy(decoded.images[decoded.held_out[: sizes.real]]).permute(0, 3, 1, 2))
-    whole, found = extracted(pixels), []
+    whole, found = extracted(images), []
 
-    def note(name: str, step: float, features: Tensor, choose: Callable[[], np.ndarray]) -> None:
+    def any_rows(features: Tensor) -> tuple[np.ndarray, int]:
+        return random.choice(len(features), sizes.images, replace=False), len(features)
+
+    def note(name: str, step: float, features: Tensor, choose: Callable[[Tensor], tuple[np.ndarray, int]]) -> None:
         for _ in range(sizes.repeats):
-            values = figures(metrics, Compared((real, features[torch.from_numpy(choose())]), seed))
-            found.extend({"worsening": name, "step": step, "figure": key, "value": value} for key, value in values.items())
-
-    def any_rows() -> np.ndarray:
-        return random.choice(len(pixels), sizes.images, replace=False)
+            chosen, of = choose(features)
+            values = figures(metrics, Compared((real, features[torch.from_numpy(chosen)]), seed))
+            about = {"worsening": name, "step": step, "of": of}
+            found.extend({**about, "figure": key, "value": value} for key, value in values.items())
 
     note("", 0.0, whole, any_rows)
     for name, worsening in worsenings.items():
         log.info("making images worse: %s", name)
         for step in worsening.steps:
-            features = extracted(worsening.image(pixels, labels, step, random)) if worsening.image else whole
-            worse = any_rows
             if worsening.choose:
-                worse = lambda worsening=worsening, step=step: worsening.choose(labels, step, sizes.images, random)  # noqa: E731
-            note(name, step, features, worse)
+                note(name, step, whole, lambda _, w=worsening, s=step: w.choose(labels, s, sizes.images, random))
+            else:
+                worse = worsening.image(images[: sizes.pool], labels[: sizes.pool], step, random)
+                note(name, step, extracted(worse), any_rows)
     return pd.DataFrame(found)
 
 

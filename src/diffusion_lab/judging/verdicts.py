@@ -14,12 +14,12 @@ SURE = norm.ppf(0.95)  # how often a worse set is to be told from one that is no
 DRAWINGS = 500  # of the bootstrap
 
 
-def verdicts(values: pd.DataFrame, figures: dict[str, Figure], images: int, pool: int) -> pd.DataFrame:
+def verdicts(values: pd.DataFrame, figures: dict[str, Figure], images: int) -> pd.DataFrame:
     """One row for each figure and worsening.
 
     A step is *seen* where a set of `images` worse ones is told, by the figure, from a set of whole ones in 95 of 100 cases:
-    the difference of the means is 1.645 deviations of the difference of two such sets. Sets of one pool share images, so
-    their variance is divided by 1 - images / pool.
+    the difference of the means is 1.645 deviations of the difference of two such sets. Sets drawn from the same images share
+    some, so their variance is divided by 1 - images / of (at least 0.1).
 
     Args:
         values: of `trial`.
@@ -32,13 +32,15 @@ def verdicts(values: pd.DataFrame, figures: dict[str, Figure], images: int, pool
         that it takes to see half of the largest step, as the deviation falls with their root; infinity where more images do
         not help).
     """
-    scale, found = 1 / (1 - images / pool), []
+    found = []
     random = np.random.default_rng(0)
     for (key, name), rows in values[values["worsening"] != ""].groupby(["figure", "worsening"], sort=False):
         sign = 1 if figures[key].less_is_better else -1
         whole = values[(values["worsening"] == "") & (values["figure"] == key)]["value"].to_numpy()
         steps = np.array(sorted(rows["step"].unique()))
         sets = sign * np.stack([whole, *(rows[rows["step"] == step]["value"].to_numpy() for step in steps)])
+        of = np.array([values["of"].iloc[0], *rows.groupby("step")["of"].first().loc[steps]])
+        scale = 1 / np.maximum(1 - images / of, 0.1)
         surely = _surely(sets, scale)
         smallest = _smallest(steps, surely)
         drawn = random.integers(0, sets.shape[1], (DRAWINGS, *sets.shape))
@@ -61,7 +63,7 @@ def verdicts(values: pd.DataFrame, figures: dict[str, Figure], images: int, pool
     return pd.DataFrame(found)
 
 
-def _surely(sets: np.ndarray, scale: float) -> np.ndarray:
+def _surely(sets: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """How many deviations each step is worse than none, (..., S), of values (..., 1 + S, R) of which more is worse."""
     mean, variance = sets.mean(-1), sets.var(-1, ddof=1) * scale
     deviation = np.sqrt(variance[..., 1:] + variance[..., :1])

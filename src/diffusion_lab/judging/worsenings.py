@@ -24,14 +24,14 @@ class Worsening:
         number: that of a step.
         image: (uint8 pixels (N, C, H, W), labels (N,), step, random) to as many images, each worse; None: images stay.
         choose: (labels (N,), step, count, random) to rows (count,) of a set that is worse, though each of its images is as
-            good as before; None: any rows.
+            good as before, and how many images it was drawn from; None: any rows.
     """
 
     steps: tuple[float, ...]
     unit: str
     number: Callable[[float], str] = "{:.2g}".format
     image: Callable[[Tensor, np.ndarray, float, Random], Tensor] | None = None
-    choose: Callable[[np.ndarray, float, int, Random], np.ndarray] | None = None
+    choose: Callable[[np.ndarray, float, int, Random], tuple[np.ndarray, int]] | None = None
 
     def text(self, step: float) -> str:
         """A step in words."""
@@ -86,19 +86,19 @@ def ghosts(pixels: Tensor, labels: np.ndarray, share: float, random: Random) -> 
     return _rounded((1 - share) * pixels.float() + share * pixels[torch.from_numpy(others)].float())
 
 
-def dropped(labels: np.ndarray, share: float, count: int, random: Random) -> np.ndarray:
-    """Images of all classes but a share of them."""
-    classes = np.unique(labels[labels >= 0])
-    gone = random.choice(classes, max(1, round(share * len(classes))), replace=False)
-    kept = np.flatnonzero(~np.isin(labels, gone))
-    return random.choice(kept, count, replace=len(kept) < count)
+def dropped(labels: np.ndarray, share: float, count: int, random: Random) -> tuple[np.ndarray, int]:
+    """Images of all classes but a share of them, always the same ones, and more with every step: which of them are dropped
+    is not to be what sets differ by."""
+    classes = np.random.default_rng(0).permutation(np.unique(labels[labels >= 0]))
+    kept = np.flatnonzero(~np.isin(labels, classes[: max(1, round(share * len(classes)))]))
+    return random.choice(kept, count, replace=len(kept) < count), len(kept)
 
 
-def duplicates(labels: np.ndarray, share: float, count: int, random: Random) -> np.ndarray:
+def duplicates(labels: np.ndarray, share: float, count: int, random: Random) -> tuple[np.ndarray, int]:
     """A share of the images are others of the set once more."""
     rows = random.choice(len(labels), count, replace=False)
     rows[count - round(share * count) :] = random.choice(rows[: count - round(share * count)], round(share * count))
-    return rows
+    return rows, len(labels)
 
 
 def _rounded(values: Tensor) -> Tensor:
