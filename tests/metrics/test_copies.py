@@ -55,4 +55,7 @@ def test_the_alarm_is_raised_by_more_than_chance():
     assert raised(30, 0)
     assert not raised(3, 0)  # of 1,500 images those three are drawn ones by chance in 3 cases of 10
     assert not raised(60, 30)
+    few = {"samples": 100, "copies_held_out": 0.0, "real_images": 7}  # which prove nothing
+    assert list(alarms({"copies": 0.36, **few}))
+    assert not list(alarms({"copies": 0.05, **few}))
     assert not list(alarms({"kid": 0.1}))

@@ -11,6 +11,7 @@ from diffusion_lab.metrics.scoring import Scoring, measures
 
 CLOSE = 1 / 3
 SURE = 0.001  # how seldom chance alone may raise the alarm
+MANY, TIMES = 0.1, 3  # a share that raises it too, if it is so many times the base line: of few images nothing is sure
 
 
 def share_of_copies(found: Nearest) -> float:
@@ -32,12 +33,13 @@ def measure_copies(scoring: Scoring) -> dict[str, float]:
 
 def alarms(results: dict) -> Iterator[str]:
     """A sentence where drawn images are copies clearly more often than held-out ones would be: by Fisher's exact test,
-    one-sided, at SURE."""
+    one-sided, at SURE, or because they are MANY."""
     if "copies" not in results:
         return
     pairs = ((results["copies"], results["samples"]), (results["copies_held_out"], results["real_images"]))
     counts = [[round(share * count), count - round(share * count)] for share, count in pairs]
-    if fisher_exact(counts, alternative="greater").pvalue < SURE:
+    many = results["copies"] >= max(MANY, TIMES * results["copies_held_out"])
+    if many or fisher_exact(counts, alternative="greater").pvalue < SURE:
         yield (
             f"copies: {counts[0][0]} of {results['samples']} drawn images are copies of training images; of "
             f"{results['real_images']} held-out ones {counts[1][0]} would be taken for such. Train shorter, on more "
