@@ -75,6 +75,7 @@ def kid_image_error(real: Tensor, generated: Tensor, seed: int, drawings: int = 
     count = len(generated)
     drawn = torch.randint(count, (drawings, count), generator=random)
     times = torch.zeros(drawings, count, dtype=torch.float64).scatter_add_(1, drawn, torch.ones(drawn.shape).double())
+    times = times[times.max(1).values < count]  # of few images, one may have been drawn each time: it has no pair
     own = times.square() @ among.diagonal()
     pairs = ((times @ among * times).sum(1) - own) / (count**2 - times.square().sum(1))
     return (pairs - 2 * (times @ across) / count).std().item()
