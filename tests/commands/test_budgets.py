@@ -91,3 +91,17 @@ def test_epochs_beside_it_are_refused(budget, tmp_path, capsys):
     with pytest.raises(SystemExit):
         trained(tmp_path / "run", "epochs=3", budget)
     assert f"error: epochs=3 and {budget} do not go together" in capsys.readouterr().err
+
+
+def test_steps_go_on_from_minutes_at_the_rate_of_their_own_schedule(tmp_path):
+    shorter = trained(tmp_path / "shorter", "minutes=0.03", "learning_rate=warmup_cosine", "trainer.log_every_n_steps=1")
+    done = shorter.results()["steps"]
+    whole = ("learning_rate=warmup_cosine", "trainer.log_every_n_steps=1", f"steps={done + 6}")
+    rates = [
+        row["lr-AdamW"]
+        for row in trained(tmp_path / "longer", *whole, f"resume_from={shorter.folder}").curves()
+        if "lr-AdamW" in row
+    ]
+    unbroken = [row["lr-AdamW"] for row in trained(tmp_path / "unbroken", *whole).curves() if "lr-AdamW" in row]
+    assert rates[-6:] == pytest.approx(unbroken[-6:])
+    assert rates[-6] > 0

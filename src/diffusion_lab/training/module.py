@@ -92,7 +92,10 @@ class Training(LightningModule):
     def on_train_start(self) -> None:
         """A training that goes on from a shorter one had another rate there: the schedule is that of the whole."""
         scheduler = self.lr_schedulers()
-        if self.global_step and isinstance(scheduler, LambdaLR) and put_at(scheduler, scheduler.last_epoch):
+        place = (
+            int(self.progress * TICKS) if self.budget.minutes else self.global_step
+        )  # that one may have counted otherwise
+        if self.global_step and isinstance(scheduler, LambdaLR) and put_at(scheduler, place):
             rate, done = scheduler.get_last_lr()[0], 100 * self.progress
             log.info("learning rate: %.3g from here, as its schedule over %s has it after %.0f %%", rate, self.budget, done)
 
