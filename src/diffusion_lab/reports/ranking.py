@@ -98,7 +98,7 @@ def _is_one_figure(figure: Figure, runs: pd.DataFrame) -> bool:
 
 def _cell(levels: dict, runs: pd.DataFrame, figures: dict[str, Figure], beside: list[str], failed: pd.DataFrame) -> Cell:
     runs = runs.sort_values("seed", kind="stable")
-    means = {name: float(runs[name].mean()) for name in beside}
+    means = {name: float(pd.to_numeric(runs[name], errors="coerce").mean()) for name in beside}  # epochs=None, of minutes
     by_seed = runs.groupby("seed", dropna=False)[list(figures)].mean()  # repeats of a seed are no further evidence
     alike = np.all([failed[factor] == level for factor, level in levels.items()], axis=0) if levels else np.ones(len(failed))
     intervals = {key: t_interval(by_seed[key]) for key in figures}
