@@ -8,6 +8,8 @@ import torch
 from diffusion_lab.benchmarks import data, machine, memory, peers, profiling, sampling, training
 from diffusion_lab.benchmarks.subject import experiment, training_parts
 from diffusion_lab.benchmarks.training import Turns, lightning_loop
+from diffusion_lab.metrics.features import EfficientNetLite0
+from diffusion_lab.networks.unet import UNet
 
 pytestmark = pytest.mark.usefixtures("within_benchmark")
 SMALL = ["network.widths=[8,8]", "batch_size=4", "sampler.steps=3", "trainer.accelerator=cpu"]
@@ -55,11 +57,31 @@ def test_training_figures(tmp_path):
     assert 0 <= waiting.value < 100
 
 
-def test_sampling_and_scoring_figures(tmp_path):
-    forward = sampling.against_forward_pass(tmp_path, rounds=1, seconds=0.05, overrides=SMALL)[0]
-    assert 0.1 < forward.ratio < 1.5
-    score, again = sampling.against_extractor(tmp_path, 1, 0.05, [*SMALL, "metrics.batch_size=8"])
-    assert 0.3 < score.ratio < 1.5
+def counted_in_turns(monkeypatch, cls) -> dict[str, tuple[int, int]]:
+    """Instead of rates, which a busy machine bends: per case the images it says that it did, and those `cls` saw."""
+    counts, seen, forward = {}, [], cls.forward
+    monkeypatch.setattr(cls, "forward", lambda self, x, *rest: seen.append(len(x)) or forward(self, x, *rest))
+
+    def turns(cases, rounds, seconds):
+        for name, work in cases.items():
+            seen.clear()
+            counts[name] = (work(), sum(seen))
+        return {name: [1.0] for name in cases}
+
+    monkeypatch.setattr(sampling, "in_turns", turns)
+    return counts
+
+
+def test_sampling_is_set_against_as_many_images_and_calls(tmp_path, monkeypatch):
+    counts = counted_in_turns(monkeypatch, UNet)
+    sampling.against_forward_pass(tmp_path, rounds=1, seconds=0.05, overrides=SMALL)
+    assert counts == {"sampling": (12, 12), "forward pass alone": (12, 12)}  # 4 images, 3 calls
+
+
+def test_scoring_is_set_against_as_many_images(tmp_path, monkeypatch):
+    counts = counted_in_turns(monkeypatch, EfficientNetLite0)
+    again = sampling.against_extractor(tmp_path, 1, 0.05, [*SMALL, "metrics.batch_size=8"])[1]
+    assert counts == {"scoring": (8, 8), "extractor alone": (8, 8)}
     assert again.value == 0
 
 

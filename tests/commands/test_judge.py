@@ -6,7 +6,7 @@ import pytest
 from diffusion_lab.commands.judge import judge
 from tests.conftest import composed
 
-SMALL = ("images=8", "pool=16", "real=20", "repeats=3", "data.max_images=120", "metrics/figures=[mind,density_coverage]")
+SMALL = ("images=8", "pool=16", "real=20", "sets=3", "data.max_images=120", "metrics/figures=[mind,density_coverage]")
 SMALL += ("metrics.figures.mind.directions=20",)
 
 
@@ -36,7 +36,7 @@ def test_it_says_writes_and_draws_what_each_metric_sees(tmp_path, capsys, monkey
         (["images=9"], "images=9 wants a pool of twice as many, and there are 16"),
         (["beside=[none.csv]"], "beside=none.csv cannot be read"),
         (["only=[frogs]"], "only=['frogs'] must be some of blur, noise"),
-        (["repeats=1"], "repeats=1 must be a whole number, at least 3"),
+        (["sets=1"], "sets=1 must be a whole number, at least 3"),
         (["metrics/extractor=classifier"], "wants metrics.classifier=FILE"),
     ],
 )

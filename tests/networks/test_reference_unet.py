@@ -45,7 +45,7 @@ def test_embedding_is_sines_then_cosines_of_16_frequencies_from_1_to_1000():
 
 
 def test_wrong_size_names_the_multiple():
-    with pytest.raises(UserError, match=r"image_size=60 .* multiple of 16"):
+    with pytest.raises(UserError, match=r"multiple of 16 px and sees 60: change data.image_size"):
         ReferenceUNet(image_size=60)
 
 

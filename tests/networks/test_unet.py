@@ -60,7 +60,7 @@ def test_channel_norm_normalises_each_pixel():
 
 
 def test_wrong_size_names_the_multiple():
-    with pytest.raises(UserError, match=r"image_size=30 .* multiple of 4"):
+    with pytest.raises(UserError, match=r"multiple of 4 px and sees 30: change data.image_size"):
         UNet(channels=1, image_size=30)
 
 

@@ -89,7 +89,7 @@ def _sizes(cfg: DictConfig, decoded) -> Sizes:
         raise UserError(
             f"images={cfg.images} wants a pool of twice as many, and there are {pool}: take fewer, or raise pool"
         )
-    return Sizes(min(cfg.real, len(decoded.held_out)), pool, min(2 * pool, len(decoded.train)), cfg.images, cfg.repeats)
+    return Sizes(min(cfg.real, len(decoded.held_out)), pool, min(2 * pool, len(decoded.train)), cfg.images, cfg.sets)
 
 
 def _read(file: str) -> pd.DataFrame:

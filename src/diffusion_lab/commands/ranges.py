@@ -68,7 +68,7 @@ WHOLE = {  # key: (least, most)
     "images": (4, MOST),
     "pool": (8, MOST),
     "real": (4, MOST),
-    "repeats": (3, MOST),
+    "sets": (3, MOST),
     "network.augmented": (0, MOST),
 }
 REAL = {  # key: an interval

@@ -35,14 +35,14 @@ class Sizes:
         pool: others, which are made worse, and of which sets are taken.
         whole: as many and more, of which sets are taken whose images are as they were.
         images: in a set.
-        repeats: sets of each step.
+        sets: of each step.
     """
 
     real: int
     pool: int
     whole: int
     images: int
-    repeats: int
+    sets: int
 
 
 def trial(
@@ -77,7 +77,7 @@ def trial(
         return random.choice(len(features), sizes.images, replace=False), len(features)
 
     def note(name: str, step: float, features: Tensor, choose: Callable[[Tensor], tuple[np.ndarray, int]]) -> None:
-        for _ in range(sizes.repeats):
+        for _ in range(sizes.sets):
             chosen, of = choose(features)
             values = figures(metrics, Compared((real, features[torch.from_numpy(chosen)]), seed))
             about = {"worsening": name, "step": step, "of": of}
