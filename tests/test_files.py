@@ -91,7 +91,7 @@ def test_what_a_killed_process_was_filling_a_folder_with_goes_later(tmp_path):
 
 
 def test_what_killed_processes_were_writing_goes_and_nothing_else(tmp_path):
-    kept = [tmp_path / name for name in ("last.ckpt", ".hidden", ".run.lock", "epoch.0001")]
+    kept = [tmp_path / name for name in ("last.ckpt", ".hidden", ".run.lock", "epoch.0001", ".notes.2024")]
     for file in (*kept, tmp_path / ".last.ckpt.4321"):
         file.touch()
     remove_scratch(tmp_path)

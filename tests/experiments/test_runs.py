@@ -2,6 +2,7 @@ import json
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from filelock import Timeout
@@ -146,6 +147,28 @@ def test_damaged_results_and_curves_are_a_line_that_names_the_file(tmp_path):
         assert not (file == run.results_file and run.finished())
         file.rmdir()
         file.write_bytes(whole)
+
+
+@pytest.mark.parametrize("file", ["config.yaml", "results.json", "metrics.csv", "checkpoints/last.ckpt", "samples/me.png"])
+@pytest.mark.parametrize("text", ["seed: 0\nmodel: {}\n", '{"kid": 1}', "my own words"])
+def test_a_persons_own_folder_is_refused_and_left_as_it_is(tmp_path, file, text):
+    theirs = tmp_path / "mine" / file
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text(text)
+    (tmp_path / "mine" / ".notes.2024").write_text("notes")
+    with pytest.raises(UserError, match=r"is not of a run that was made here, and would be replaced: give another folder"):
+        Run(tmp_path / "mine").begin(CONFIG)
+    assert theirs.read_text() == text
+    kept = {path.name for path in (tmp_path / "mine").rglob("*") if path.is_file()}
+    assert kept == {Path(file).name, ".notes.2024"}
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_run_takes_a_folder_with_notes_in_it(tmp_path):
+    (tmp_path / "notes.txt").write_text("what I want to know")
+    (tmp_path / ".notes.2024").write_text("more")
+    Run(tmp_path).begin(CONFIG)
+    assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", ".notes.2024", "config.yaml"}
 
 
 @pytest.mark.parametrize(

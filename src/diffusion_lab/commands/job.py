@@ -57,8 +57,9 @@ def attempt(
         reason = str(mistake or f"{type(error).__name__}: {error}")
         log.error("error: %s", reason)
         config = _config_of(cfg, resolved)
-        run.begin(config)  # sets aside a finished run of another configuration, which a failure must not overwrite
-        run.fail(reason, config)
+        with contextlib.suppress(UserError):  # that the folder holds somebody else's files, as was said
+            run.begin(config)  # sets aside a finished run of another configuration, which a failure must not overwrite
+            run.fail(reason, config)
         return None
 
 
@@ -112,6 +113,7 @@ class Work:
 @contextlib.contextmanager
 def alone(run: Run, config: dict) -> Iterator[Work]:
     """Be the only process that works in `run`'s folder; what `config` gave there already is not run again."""
+    run.check_place()
     lock = run.lock()
     try:
         lock.acquire(timeout=0)

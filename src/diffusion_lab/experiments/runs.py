@@ -190,9 +190,23 @@ class Run:
         found = self.of(config)
         return bool(found.config() and config_hash(found.config()) == config_hash(config) and found.resumable)
 
+    def check_place(self) -> None:
+        """Raise UserError where there are files that a run would replace and that no run has written."""
+        if (self.config_file.is_file() and _is_a_runs(self.config_file)) or "config_hash" in self.results():
+            return
+        taken = [file for file in (self.config_file, self.results_file, self.metrics_file) if file.exists()]
+        taken += [folder for folder in (self.checkpoints, self.samples) if folder.is_dir() and any(folder.iterdir())]
+        if taken:
+            raise UserError(f"{taken[0]} is not of a run that was made here, and would be replaced: give another folder")
+
     def begin(self, config: dict) -> None:
         """Write config.yaml. A run of another configuration in the same place is set aside, not mixed in; one of this
-        configuration that was set aside is taken back."""
+        configuration that was set aside is taken back.
+
+        Raises:
+            UserError: the folder holds somebody else's files.
+        """
+        self.check_place()
         old, found = self.config(), self.of(config)
         if old and config_hash(old) != config_hash(config):
             self.folder.rename(_free_name(self.folder.with_name(f"{self.folder.name}~{config_hash(old)}")))
@@ -336,6 +350,12 @@ def _config_in(text: str) -> object:
     config = yaml.safe_load(text)
     _check_modest(config)
     return config
+
+
+def _is_a_runs(file: Path) -> bool:
+    """Whether `Run.begin` has written a config.yaml, damaged or not: by its first words, of which a bit may be turned."""
+    head = file.read_bytes()[: len(SUM)]
+    return sum(found != written for found, written in zip(head, SUM.encode(), strict=False)) <= 1
 
 
 def _number_in(text: str) -> float:
