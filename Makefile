@@ -38,7 +38,7 @@ bench: setup ## how fast it is here, part by part (ARGS="benchmark=profile": whe
 	@$(BIN)/python src/benchmark.py $(ARGS)
 
 test: setup ## run the tests, each of seconds (three side by side: some wait)
-	@$(BIN)/python -m pytest -q -n 3 --dist worksteal $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 3 --dist worksteal $(ARGS)
 
 test-slow: setup ## run all tests, those that train for minutes too
 	@$(BIN)/python -m pytest -q -m "slow or ci or not slow" $(ARGS)

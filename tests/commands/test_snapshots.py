@@ -31,19 +31,21 @@ def run(tmp_path_factory) -> Run:
 
 
 def test_a_checkpoint_is_opened_with_an_average_of_any_length(run):
+    exact = kept(run)
     for length in LENGTHS:
         made = load_checkpoint(run.last_checkpoint, ema_length=length).weights
-        assert all(torch.allclose(made[name], each, atol=1e-5) for name, each in kept(run)[length].items())
+        assert all(torch.allclose(made[name], each, atol=1e-5) for name, each in exact[length].items())
     between = load_checkpoint(run.last_checkpoint, ema_length=0.07).weights
-    for name, each in kept(run)[0.05].items():
-        assert (between[name] - each).norm() <= (kept(run)[0.1][name] - each).norm()
+    for name, each in exact[0.05].items():
+        assert (between[name] - each).norm() <= (exact[0.1][name] - each).norm()
 
 
 def test_a_training_that_was_gone_on_with_has_the_same(run, tmp_path):
     trained(tmp_path / "short", "epochs=1")
     longer = trained(tmp_path / "long", f"resume_from={tmp_path / 'short'}")
+    theirs, ours = kept(longer), kept(run)
     for length in LENGTHS:
-        assert all(torch.equal(kept(longer)[length][name], each) for name, each in kept(run)[length].items())
+        assert all(torch.equal(theirs[length][name], each) for name, each in ours[length].items())
 
 
 def test_lengths_are_evaluated_side_by_side(run, tmp_path):

@@ -1,3 +1,5 @@
+import pytest
+
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.reports.collect import collect, find_runs
 from tests.reports.made import made_config, made_run
@@ -77,3 +79,30 @@ def test_the_same_run_under_another_name_is_no_further_seed(tmp_path):
     collection = collect(runs)
     assert len(collection.finished) == 2
     assert collection.repeats == ["seed-0", "seed-1"]
+
+
+def test_epochs_asked_for_are_not_those_that_were_trained(tmp_path):
+    runs = [made_run(tmp_path, 0.1, settings={"epochs": asked}, results={"epochs": 3}) for asked in (4, 8)]
+    table = collect(runs).runs
+    assert list(table["epochs"]) == [4, 8]
+    assert list(table["trained_epochs"]) == [3, 3]
+
+
+def test_a_setting_that_a_run_has_not_is_none(tmp_path):
+    runs = [made_run(tmp_path, 0.1, settings=settings) for settings in ({}, {"optimizer.warmup": 5})]
+    assert [str(level) for level in collect(runs).runs["optimizer.warmup"]] == ["none", "5"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"epochs": 5}, "1 of 5 epochs"),
+        ({"epochs": None, "minutes": 20}, "1 epochs of 20 minutes"),
+        ({"epochs": None}, "1 epochs"),
+    ],
+)
+def test_how_far_an_unfinished_run_is(tmp_path, settings, expected):
+    run = Run(tmp_path / "unfinished")
+    run.begin(made_config(settings=settings))
+    run.metrics_file.write_text("step,val/image_loss,train_seconds\n9,0.5,1\n")
+    assert list(collect([run]).runs["progress"]) == [expected]

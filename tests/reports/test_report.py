@@ -454,3 +454,12 @@ def test_odd_results_do_not_end_the_report(tmp_path, change):
     odd = made_run(tmp_path, 0.2, seed=1)
     odd.results_file.write_text(json.dumps({**json.loads(odd.results_file.read_text()), **change}))
     assert len(report(find_runs(tmp_path), "kid", "test").cells) == 1
+
+
+def test_effects_that_are_not_known_have_no_empty_table(tmp_path):
+    runs = [made_run(tmp_path, 0.1 + seed / 10, seed, settings={"optimizer.lr": seed + 1.0}) for seed in (0, 1)]
+    by_title, found = sections(runs)
+    effects = by_title["Effect of each choice"]
+    assert "no two runs differ in it alone" in effects.sentences[0]
+    assert effects.table is None
+    assert "|  |" not in markdown(found, tmp_path)

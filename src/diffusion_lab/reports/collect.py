@@ -9,9 +9,11 @@ import pandas as pd
 
 from diffusion_lab.experiments.runs import NOT_PART_OF_THE_EXPERIMENT, OWN_IMAGES, Run, data_name, one_number
 from diffusion_lab.figures import DRAWN, FIGURES, Figure, declared
+from diffusion_lab.reports.origins import with_origins
 from diffusion_lab.sizes import size_text
 
-BESIDE = ("train_seconds", "parameters", "epochs", "steps")  # shown with the figures, not ranked by
+# Shown with the figures, not ranked by: a column, and what it is in results.json. Epochs and steps may be factors too.
+BESIDE = {"train_seconds": "train_seconds", "parameters": "parameters", "trained_epochs": "epochs", "trained_steps": "steps"}
 MADE_OF_OTHERS = ("model", "task", "criterion")  # parts of a config that repeat its choices
 # What is no factor: where images are, and what names them by content, are told by the name of the data.
 PLACES = ("data.root", "data.path", "data.source.root", "data.source.path")
@@ -78,19 +80,22 @@ def collect(runs: Iterable[Run]) -> Collection:
     configs = {run: run.config() for run in kept}
     flat = {run: _flat(config) for run, config in configs.items()}
     words = _named({run: run.results().get("choices") or configs[run].get("choices") or {} for run in kept}, configs)
-    settings = pd.DataFrame([{**words[run], **_without_words(flat[run], words[run])} for run in kept], dtype=object)
+    told = with_origins(flat, configs)
+    settings = pd.DataFrame([{**words[run], **_without_words(told[run], words[run])} for run in kept], dtype=object)
+    settings = settings.astype(object).where(settings.notna(), "none")
     factors, together = _factors(settings)
     table = pd.DataFrame(
         [_row(run, flat[run], words[run].get("data"), figures) for run in kept], index=[str(run.folder) for run in kept]
     )
-    for factor in factors:
-        table[_name(factor)] = [_value(factor, value) for value in settings[factor]]
+    columns = {factor: _column(factor, table) for factor in factors}
+    for factor, column in columns.items():
+        table[column] = [_value(factor, value) for value in settings[factor]]
     return Collection(
         runs=table,
         figures=figures,
-        factors=[_name(factor) for factor in factors],
+        factors=list(columns.values()),
         choices={group: str(settings[group].iloc[0]) for group in _groups(words) if settings[group].map(str).nunique() == 1},
-        changed_together={_name(factor): _parts(keys) for factor, keys in together.items()},
+        changed_together={columns[factor]: _parts(keys) for factor, keys in together.items()},
         set_aside=[run.folder.name for run in runs if run not in current],
         repeats=[run.folder.name for run in current if run not in kept],
         damage=[said for run in current for said in run.damage().values()],
@@ -137,14 +142,21 @@ def _row(run: Run, config: dict, data: str | None, figures: dict[str, Figure]) -
         "seed": results.get("seed", config.get("seed")),
         "data": data,
         "image_size": _size(config.get("data.image_size")),
-        "progress": "" if results else f"{run.epochs_done()} of {config.get('epochs')} epochs",
+        "progress": "" if results else _progress(run.epochs_done(), config),
     }
-    for key in (*figures, *BESIDE):
-        row[key] = float(results[key]) if isinstance(results.get(key), int | float) else float("nan")
-        error = results.get(f"{key}_image_error")
-        if key in figures:
-            row[f"{key}_image_error"] = float(error) if isinstance(error, int | float) else float("nan")
+    errors = {f"{key}_image_error": f"{key}_image_error" for key in figures}
+    for column, key in {**dict.fromkeys(figures), **errors, **BESIDE}.items():
+        value = results.get(key or column)
+        row[column] = float(value) if isinstance(value, int | float) else float("nan")
     return row | {key: results.get(key) for key in measured_on(figures.values()) if key not in row}
+
+
+def _progress(done: int, config: dict) -> str:
+    """How far a training is."""
+    if config.get("epochs"):
+        return f"{done} of {config['epochs']} epochs"
+    asked = next((f" of {config[unit]} {unit}" for unit in ("steps", "minutes") if config.get(unit)), "")
+    return f"{done} epochs{asked}"
 
 
 def _size(size) -> int | str | None:
@@ -197,6 +209,12 @@ def _parts(keys: list[str]) -> list[str]:
 
 def _name(key: str) -> str:
     return key.removesuffix("._target_")
+
+
+def _column(factor: str, table: pd.DataFrame) -> str:
+    """What a factor is called in a table that may have a measured column of its name."""
+    name = _name(factor)
+    return f"{name} (choice)" if name in table and name != "data" else name
 
 
 def _value(key: str, value) -> str | float:

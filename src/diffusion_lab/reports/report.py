@@ -173,7 +173,7 @@ def _effect_sections(collection: Collection, ranking: Ranking, which: str) -> li
         if averaged:
             names = " and ".join(averaged)
             said.append(f"{names} average over a run's own schedule: across schedules they ask unlike questions.")
-    sections = [Section(f"Effect of each choice{which}", said, table, brief=True)]
+    sections = [Section(f"Effect of each choice{which}", said, table if len(table) else None, brief=True)]
     strongest = interactions(runs, factors, alike, objective.key)[:LISTED]
     if strongest:
         sections.append(
