@@ -33,12 +33,13 @@ def test_a_file_and_its_card_are_written_and_named(checkpoint, tmp_path, capsys)
 
 def test_the_card_has_the_figures_of_the_run_that_left_the_checkpoint(tmp_path):
     run = Run(tmp_path / "run")
-    run.checkpoints.mkdir(parents=True)
-    written_checkpoint(run.last_checkpoint)
-    config = load_checkpoint(run.last_checkpoint).config
+    written_checkpoint(tmp_path / "last.ckpt")
+    config = load_checkpoint(tmp_path / "last.ckpt").config
     results = {"kid": 0.125, "samples": 24, "real_images": 32, "network_calls": 3, "weights": "averaged", "protocol": "p"}
     results |= {"feature_extractor": "efficientnet_lite0", "extractor_resolution": 64, "config_hash": None}
     run.begin(config)
+    run.checkpoints.mkdir()
+    (tmp_path / "last.ckpt").rename(run.last_checkpoint)
     run.finish(results | {"config_hash": config_hash(config)})
     exported = Exported(tmp_path / "model.onnx", "use(it)")
     said = card(opened(load_checkpoint(run.last_checkpoint)), exported)

@@ -25,7 +25,7 @@ from tests.conftest import TINY, UNSCORED, composed
 from tests.networks.test_autoencoders import TINY as DIFFUSERS
 from tests.networks.test_unet import waken
 
-LATENT = (*TINY, "space=latents", "network.patch=1", "data.max_images=400", "data.flip=true", "logger=csv")
+LATENT = (*TINY, "space=latents", "data.max_images=400", "data.flip=true", "logger=csv")
 
 
 def written_autoencoder(file, *overrides: str, seed: int = 0):

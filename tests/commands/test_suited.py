@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from diffusion_lab.commands.checks import plain
-from diffusion_lab.commands.suited import choices_said, forget_folders, suited_epochs, suited_size
+from diffusion_lab.commands.suited import choices_said, forget_folders, suited_epochs, suited_patch, suited_size
 from tests.conftest import composed
 
 
@@ -51,6 +51,23 @@ def test_the_default_run_is_as_it_was():
     config = plain(composed("train"))
     assert (config["epochs"], config["data"]["image_size"], config["grid"]["every_n_epochs"]) == (18, 28, 5)
     assert (config["network"]["widths"], config["network"]["heads"], config["network"]["patch"]) == ([64, 64], [0, 2], 2)
+
+
+@pytest.mark.parametrize(
+    ("size", "image_size", "patch"),
+    [
+        (28, 28, 2),
+        (96, 96, 4),
+        (128, 128, 4),
+        (16, 128, 1),
+        (96, 768, 1),
+        ([48, 64], [48, 64], 2),
+        ([12, 16], [48, 64], 1),
+        (None, 64, 2),
+    ],
+)
+def test_latents_are_taken_one_by_one(size, image_size, patch):
+    assert suited_patch(size, image_size) == patch
 
 
 @pytest.mark.parametrize(("preset", "size"), [("small", 32), ("medium", 64), ("large", 128)])

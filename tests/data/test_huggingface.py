@@ -1,6 +1,7 @@
 """Data sets of the package `datasets`, where it is installed: opened from disk, without a network."""
 
 import io
+import os
 import tarfile
 from pathlib import Path
 
@@ -101,3 +102,65 @@ def test_what_is_missing_is_said(monkeypatch):
     monkeypatch.setattr(huggingface, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"needs the package datasets: pip install 'diffusion-lab\[huggingface\]'"):
         huggingface.dataset("somewhere")
+
+
+def saved(datasets, folder: Path, images: Path, **splits) -> str:
+    """A data set of two splits, each (labels, names of the classes or None)."""
+    made, files = {}, iter(sorted(map(str, images.rglob("*.png"))))
+    for name, (labels, names) in splits.items():
+        part = datasets.Dataset.from_dict({"image": [next(files) for _ in labels], "label": labels})
+        part = part.cast_column("image", datasets.Image())
+        made[name] = part.cast_column("label", datasets.ClassLabel(names=names)) if names else part
+    datasets.DatasetDict(made).save_to_disk(str(folder))
+    return str(folder)
+
+
+def test_a_class_is_the_same_in_each_split_by_its_name(datasets, images, tmp_path):
+    path = saved(datasets, tmp_path / "s", images, train=([0, 1, -1], ["cat", "dog"]), test=([0, 1], ["dog", "cat"]))
+    found = huggingface.dataset(path)
+    assert found.class_names == ["cat", "dog"]
+    assert [found.items[i][1] for i in range(5)] == [0, 1, -1, 1, 0]
+    whole = saved(datasets, tmp_path / "w", images, train=([0, 1], ["cat", "dog"]), test=([0, 1], ["cat", "emu"]))
+    with pytest.raises(UserError, match="label has the class emu in another split than that which is trained on"):
+        huggingface.dataset(whole)
+    unused = saved(datasets, tmp_path / "u", images, train=([0, 1], ["cat", "dog"]), test=([0, 0], ["cat", "emu"]))
+    assert [huggingface.dataset(unused).items[i][1] for i in range(4)] == [0, 1, 0, 0]
+
+
+@pytest.mark.parametrize("label", [2, 7, -2, -100])
+def test_a_number_that_no_class_has_gets_one_line(datasets, images, tmp_path, label):
+    path = tmp_path / "s"
+    saved(datasets, path, images, train=([0, 1, 1], ["cat", "dog"]))
+    part = datasets.load_from_disk(str(path))["train"]
+    table = part.data.table.set_column(1, "label", [[0, 1, label]])  # which ClassLabel's own checks never see
+    datasets.Dataset(table, info=part.info).save_to_disk(str(tmp_path / "wrong"))
+    with pytest.raises(UserError, match=rf"split train: label has the number {label}, of 2 classes"):
+        huggingface.dataset(str(tmp_path / "wrong"))
+
+
+def test_columns_that_hold_no_classes_or_are_missing_get_one_line(datasets, images, tmp_path):
+    path = saved(datasets, tmp_path / "s", images, train=([0.5, 1.0], None))
+    for column, kind in (("image", "Image"), ("label", "Value")):
+        with pytest.raises(UserError, match=f"split train: {column} holds {kind}, no classes"):
+            huggingface.dataset(path, label_column=column)
+    lists = saved(datasets, tmp_path / "l", images, train=([[0, 1], [1]], None))
+    with pytest.raises(UserError, match=r"label holds .*, no classes"):
+        huggingface.dataset(lists, label_column="label")
+    path = saved(datasets, tmp_path / "w", images, train=([0, 1], ["a", "b"]), test=([0], ["a", "b"]))
+    whole = datasets.load_from_disk(path)
+    for column in ("label", "image"):
+        lacking = datasets.DatasetDict({"train": whole["train"], "test": whole["test"].remove_columns(column)})
+        lacking.save_to_disk(str(tmp_path / f"without_{column}"))
+        with pytest.raises(UserError, match=f"split test has no column {column}: it has"):
+            huggingface.dataset(str(tmp_path / f"without_{column}"))
+
+
+def test_pipes_and_files_of_elsewhere_are_no_images(datasets, images, tmp_path):
+    path = saved(datasets, tmp_path / "s", images, train=([0, 1], None))
+    os.mkfifo(tmp_path / "s/pipe.png")
+    for file, said in ((tmp_path / "s/pipe.png", "not a regular file"), (images / "cat/00.png", "outside of the data set")):
+        rows = {"image": [{"bytes": None, "path": str(file)}] * 2}
+        other = datasets.Dataset.from_dict(rows, features=datasets.Features({"image": datasets.Image()}))
+        found = huggingface.Rows([other], "image", [0, 0], 3, path)
+        with pytest.raises(OSError, match=said):
+            found[0]

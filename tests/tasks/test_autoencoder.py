@@ -1,6 +1,7 @@
 """End to end: an autoencoder of digits trains, is scored as it scores itself, resumes, and is told from a denoiser."""
 
 import csv
+import shlex
 
 import pytest
 import torch
@@ -10,13 +11,14 @@ from torchmetrics.image import PeakSignalNoiseRatio, StructuralSimilarityIndexMe
 from diffusion_lab.autoencoder import Autoencoder
 from diffusion_lab.checkpoints import load_checkpoint
 from diffusion_lab.commands.data import decode_source, open_source
-from diffusion_lab.commands.train import train
+from diffusion_lab.commands.train import next_commands, train
 from diffusion_lab.data.images import Split
 from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.pretrained.autoencoders import saved_autoencoder
 from diffusion_lab.spaces.latents import MeasuredLatents
+from diffusion_lab.tasks.autoencoder import AutoencoderTask
 from diffusion_lab.training.callbacks import EpochLine
 from tests.conftest import composed
 
@@ -116,3 +118,13 @@ def test_what_does_not_go_together_gets_one_line(tmp_path, capsys, overrides, me
         train(composed("train", "data.max_images=320", *overrides), str(tmp_path / "run"), is_multirun=False)
     assert capsys.readouterr().err.strip().splitlines()[-1].startswith(f"error: {message}")
     assert not (tmp_path / "run").exists()
+
+
+def test_the_next_command_is_for_the_same_images(tmp_path):
+    typed = ["task=autoencoder", "data=folder", "data.root=my flowers", "data.image_size=[48,64]", "epochs=3", "out=there"]
+    (script, words), (_, longer) = next_commands(AutoencoderTask, Run(tmp_path / "run"), {"epochs": 3}, typed)
+    place = tmp_path / "run/checkpoints/last.ckpt"
+    images = ["data=folder", "data.root=my flowers", "data.image_size=[48,64]"]
+    assert (script, shlex.split(words)) == ("train", ["space=latents", f"space.autoencoder={place}", *images])
+    resumed = ["task=autoencoder", *images, "epochs=6", f"resume_from={tmp_path / 'run'}"]
+    assert shlex.split(longer) == resumed

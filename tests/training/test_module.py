@@ -1,7 +1,10 @@
+import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Trainer
 
-from diffusion_lab.data.images import Batch
+from diffusion_lab.data.cache import Decoded
+from diffusion_lab.data.images import Batch, Images
 from diffusion_lab.denoiser import NetworkDenoiser
 from diffusion_lab.networks.unet import UNet
 from diffusion_lab.process.levels import noise_power
@@ -13,6 +16,7 @@ from diffusion_lab.spaces.pixels import Pixels
 from diffusion_lab.training.criteria import Denoising
 from diffusion_lab.training.denoiser import DenoiserTraining
 from diffusion_lab.training.learning_rates import constant
+from diffusion_lab.training.module import Training
 from diffusion_lab.training.teachers import Data
 from tests.needs import needs_compiler, needs_gpu
 from tests.sampling.ideal import GaussianNetwork, ideal_denoiser
@@ -84,3 +88,39 @@ def test_compiled_and_eager_training_agree_and_share_their_checkpoints(device):
     assert compiled_losses == pytest.approx(eager_losses, rel=1e-4)
     assert eager.keys() == compiled.keys()
     torch.testing.assert_close(compiled, eager, rtol=1e-4, atol=1e-5)
+
+
+class MeanOfImages(Training):
+    """Its only gradient is the mean brightness of a step's images."""
+
+    def draw(self, batch):
+        return (batch.pixels,)
+
+    def objective(self, pixels):
+        return (self.model.weight * pixels.double().mean((1, 2, 3))).mean()
+
+    def on_train_batch_end(self, *_):
+        self.weights = [*getattr(self, "weights", []), self.model.weight.item()]
+
+
+@pytest.mark.parametrize("count", [24, 25, 31, 36])
+@pytest.mark.parametrize("batches", [1, 2, 3, 4])
+def test_a_step_over_several_batches_is_that_over_one_as_large(count, batches, tmp_path):
+    """Whatever an epoch ends with: 36 and 24 images are whole steps of twelve, 25 are not, nor is the last batch of 31."""
+    pixels = np.random.default_rng(0).integers(0, 256, (count + 1, 2, 2, 3), dtype=np.uint8)
+    decoded = Decoded(pixels, np.full(count + 1, -1), np.arange(count), np.array([count]), [], "x")
+    found = []
+    for size, accumulated in ((12, 1), (12 // batches, batches)):
+        model = torch.nn.Linear(1, 1, bias=False).double()
+        torch.nn.init.zeros_(model.weight)
+        module = MeanOfImages(model, lambda each: torch.optim.SGD(each, lr=1.0), constant, 0, {})
+        quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+        trainer = Trainer(
+            max_epochs=2, accelerator="cpu", accumulate_grad_batches=accumulated, default_root_dir=tmp_path, **quiet
+        )
+        trainer.fit(module, Images(decoded, size))
+        found.append((trainer.global_step, list(dict.fromkeys(module.weights))))
+    (steps, wanted), (accumulated_steps, weights) = found
+    assert accumulated_steps == steps == 2 * -(-count // 12)
+    assert len(wanted) == steps
+    assert weights == pytest.approx([0.0] * (batches > 1) + wanted, rel=1e-12)

@@ -56,6 +56,17 @@ def where_larger(size, least: int, then, otherwise):
     return ListConfig(chosen) if isinstance(chosen, list) else chosen
 
 
+def suited_patch(size, image_size) -> int:
+    """Side of the squares that a network takes for one pixel: 4 of large images, 2 of others, 1 of latents, each of which
+    stands for many pixels already."""
+    try:
+        if min(sides(size)) < min(sides(image_size)):
+            return 1
+    except (TypeError, ValueError, IndexError):  # no size, which is said elsewhere
+        return 2
+    return where_larger(size, 96, 4, 2)
+
+
 def choices_said(cfg: DictConfig) -> str | None:
     """What was chosen for a folder, and why, in a line; None where everything was typed."""
     found = _folder(cfg.data.root) if cfg.data.name == "folder" else None

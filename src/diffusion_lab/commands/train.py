@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from diffusion_lab.tasks.task import Task
 
 NOT_AGAIN = ("epochs=", "steps=", "minutes=", "resume_from=", "out=", "name=", "seed=")
+IMAGES = ("data=", "data.", "data/", "experiment=")  # words that say which images
 COMPARED = ("loss=mae,mse", "schedule=linear,cosine")
 
 log = logging.getLogger(__name__)
@@ -178,15 +179,19 @@ def prepare(model: NoisyModel, config: dict, images: Images) -> None:
         start_from(model, config["init_from"], config["trusted"], config["init_from_strict"])
 
 
-def _next_trainings(task: type[Task], run: Run, results: dict) -> list[tuple[str, str]]:
-    """The same for longer, and beside other choices: with the words that this one was typed with."""
-    typed = [word for word in HydraConfig.get().overrides.task if not word.startswith(NOT_AGAIN)]
+def next_commands(task: type[Task], run: Run, results: dict, typed: list[str]) -> list[tuple[str, str]]:
+    """What is worth typing after a training that was `typed` so: scripts and their arguments. What its task says, with the
+    same images where that trains; the same for longer, and beside other choices."""
+    images = shlex.join(word for word in typed if word.startswith(IMAGES))
+    after = task.next(short(run.last_checkpoint))
+    after = [(script, f"{words} {images}".strip() if script == "train" else words) for script, words in after]
+    typed = [word for word in typed if not word.startswith(NOT_AGAIN)]
     words = shlex.join(typed).split(" ") if typed else []
     longer = [*words, f"epochs={2 * results['epochs']}", f"resume_from={shlex.quote(short(run.folder))}"]
     if not {"loss", "schedule"} <= set(task.groups):
-        return [("train", " ".join(longer))]
+        return [*after, ("train", " ".join(longer))]
     compared = [*(word for word in words if not word.startswith(("loss=", "schedule="))), *COMPARED]
-    return [("train", " ".join(longer)), ("train", " ".join(["-m", *compared, "epochs=2"]))]
+    return [*after, ("train", " ".join(longer)), ("train", " ".join(["-m", *compared, "epochs=2"]))]
 
 
 def _print_end(run: Run, results: dict, cfg: DictConfig) -> None:
@@ -203,6 +208,6 @@ def _print_end(run: Run, results: dict, cfg: DictConfig) -> None:
         print(f"{'alarm':12} {alarm}")
     for title, text in said.items():
         print(f"{title:12} {short(text) if isinstance(text, Path) else text}")
-    for i, (script, arguments) in enumerate([*task.next(short(run.last_checkpoint)), *_next_trainings(task, run, results)]):
+    for i, (script, arguments) in enumerate(next_commands(task, run, results, HydraConfig.get().overrides.task)):
         print(f"{'' if i else 'next':12} {command(script, arguments)}")
     sys.stdout.flush()

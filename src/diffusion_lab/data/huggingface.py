@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -9,10 +10,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from diffusion_lab.data.sources import Source, converted, random_split
+from diffusion_lab.data.sources import Source, converted, random_split, read_image
 from diffusion_lab.errors import UserError
 
 HELD_OUT = ("test", "validation", "valid", "val")  # names of splits that are held out where there is one
+CLASSES = ("string", "large_string", "bool", *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)))
 
 
 def dataset(
@@ -44,10 +46,14 @@ def dataset(
     if split not in splits:
         raise UserError(f"data.path={path} has no split {split}: take data.source.split={'|'.join(splits)}")
     other = next((name for name in HELD_OUT if name in splits and name != split), None)
-    parts = [splits[name] for name in (split, other) if name]
+    named = {name: splits[name] for name in (split, other) if name}
+    parts = list(named.values())
     image_column, label_column = (_column(parts[0], *which) for which in _wanted(path, image_column, label_column))
-    names, labels = _labels(parts, label_column)
-    items = Rows(parts, image_column, labels, channels)
+    names, labels = _labels(path, named, label_column)
+    if image_column not in parts[-1].features:
+        has = ", ".join(parts[-1].features)
+        raise UserError(f"data.path={path}: split {other} has no column {image_column}: it has {has}")
+    items = Rows(parts, image_column, labels, channels, path)
     if len(items) < 2:
         raise UserError(f"data.path={path} holds {len(items)} image(s) in {split}: one must be held out")
     if other:
@@ -62,12 +68,14 @@ def dataset(
 class Rows(Sequence):
     """Images of one or more data sets, decoded when indexed: items[i] is (PIL image, label)."""
 
-    def __init__(self, parts: Sequence, column: str, labels: list[int], channels: int):
+    def __init__(self, parts: Sequence, column: str, labels: list[int], channels: int, path: str):
         from datasets import Image as Images
         from datasets import concatenate_datasets
 
         undecoded = [part.select_columns(column).cast_column(column, Images(decode=False)) for part in parts]
         self.rows, self.column, self.labels, self.channels = concatenate_datasets(undecoded), column, labels, channels
+        place = Path(path).expanduser()
+        self.folders = [Path(os.path.abspath(place)), place.resolve()] if place.is_dir() else []
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -76,8 +84,20 @@ class Rows(Sequence):
         kept = self.rows[int(i)][self.column] or {}
         if kept.get("bytes") is None and not kept.get("path"):
             raise OSError("no image")
-        with Image.open(kept["path"] if kept.get("bytes") is None else io.BytesIO(kept["bytes"])) as image:
+        if kept.get("bytes") is None:
+            return read_image(self._checked(Path(kept["path"])), self.channels), self.labels[i]
+        with Image.open(io.BytesIO(kept["bytes"])) as image:
             return converted(image, self.channels), self.labels[i]
+
+    def _checked(self, file: Path) -> Path:
+        """`file`, if it is in the data set's own folder, where that is one here.
+
+        Raises:
+            OSError: it is not: whoever made the data set names some other file of this machine.
+        """
+        if self.folders and not any(Path(os.path.abspath(file)).is_relative_to(folder) for folder in self.folders):
+            raise OSError(f"{file} is outside of the data set's folder")
+        return file
 
 
 def _opened(path: str, subset: str | None) -> dict:
@@ -111,15 +131,38 @@ def _column(part, path: str, name: str | None, kind: str, needed: bool) -> str |
     return name or found
 
 
-def _labels(parts: Sequence, column: str | None) -> tuple[list[str], list[int]]:
-    """The names of the classes, and the class of each image."""
+def _labels(path: str, parts: dict, column: str | None) -> tuple[list[str], list[int]]:
+    """The names of the classes, and the class of each image, -1 where it has none; a class is the same in all splits by its
+    name, for each split numbers its own.
+
+    Args:
+        parts: the splits by name, the one that is trained on first.
+    """
     if column is None:
-        return [], [-1] * sum(map(len, parts))
-    values = [value for part in parts for value in part[column]]
-    names = getattr(parts[0].features[column], "names", None)
-    if names:
-        return list(names), [-1 if value is None else int(value) for value in values]
-    texts = ["" if value is None else str(value) for value in values]
-    names = list(dict.fromkeys(texts))
-    rows = {name: row for row, name in enumerate(names)}
-    return names, [rows[text] for text in texts]
+        return [], [-1] * sum(map(len, parts.values()))
+    words = [word for name, part in parts.items() for word in _words(f"data.path={path}: split {name}", part, column)]
+    first = next(iter(parts.values())).features[column]
+    names = list(getattr(first, "names", None) or dict.fromkeys(word for word in words if word is not None))
+    rows = {name: row for row, name in enumerate(names)} | {None: -1}
+    unknown = next((word for word in words if word not in rows), None)
+    if unknown is not None:
+        raise UserError(f"data.path={path}: {column} has the class {unknown} in another split than that which is trained on")
+    return names, [rows[word] for word in words]
+
+
+def _words(place: str, part, column: str) -> list[str | None]:
+    """The name of each image's class in one split; None for what has none."""
+    feature = part.features.get(column)
+    if feature is None:
+        raise UserError(f"{place} has no column {column}: it has {', '.join(part.features)}")
+    names = getattr(feature, "names", None)
+    if not names and getattr(feature, "dtype", "") not in CLASSES:
+        kind = type(feature).__name__
+        raise UserError(f"{place}: {column} holds {kind}, no classes: name a column of words or whole numbers")
+    values = part[column]
+    if not names:
+        return ["" if value is None else str(value) for value in values]
+    wrong = next((value for value in values if value is not None and not -1 <= value < len(names)), None)
+    if wrong is not None:
+        raise UserError(f"{place}: {column} has the number {wrong}, of {len(names)} classes")
+    return [None if value is None or value < 0 else names[value] for value in values]

@@ -67,7 +67,18 @@ class Training(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = self.objective(*self.draw(batch))
         self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(batch.pixels))
-        return loss
+        return loss * self._weight(len(batch.pixels), batch_idx)
+
+    def _weight(self, images: int, batch_idx: int) -> float:
+        """Of a batch's loss, so that the gradient of a step over several batches is the mean over its images. Lightning
+        divides each by `accumulate_grad_batches`, also where an epoch ends with a smaller batch or within a step."""
+        batches = self._trainer.accumulate_grad_batches if self._trainer else 1
+        if batches == 1:
+            return 1.0
+        loader, first = self.trainer.train_dataloader, batch_idx // batches * batches
+        last = min(first + batches, self.trainer.num_training_batches)
+        of_the_step = min(last * loader.batch_size, len(loader.sampler)) - first * loader.batch_size
+        return batches * images / of_the_step
 
     def on_train_epoch_start(self) -> None:
         torch.manual_seed(mixed(self.seed, self.current_epoch, self.global_rank))
