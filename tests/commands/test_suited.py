@@ -6,7 +6,14 @@ import pytest
 from PIL import Image
 
 from diffusion_lab.commands.checks import plain
-from diffusion_lab.commands.suited import choices_said, forget_folders, suited_epochs, suited_patch, suited_size
+from diffusion_lab.commands.suited import (
+    choices_said,
+    forget_folders,
+    suited_epochs,
+    suited_patch,
+    suited_samples,
+    suited_size,
+)
 from tests.conftest import composed
 
 
@@ -42,13 +49,25 @@ def test_few_images_are_seen_more_often_and_what_was_typed_stays(tmp_path):
     assert cfg.grid.every_n_epochs == 49
     said = choices_said(cfg)
     assert said.startswith("chosen for 301 images of about 70 x 50 px: data.image_size=48, epochs=498 (149,898 images seen)")
-    typed = composed("train", "data=folder", f"data.root={root}", "epochs=3", "data.image_size=32")
+    assert "metrics.samples=120;" in said  # four times the 30 that are held out
+    typed = composed("train", "data=folder", f"data.root={root}", "epochs=3", "data.image_size=32", "metrics.samples=1000")
     assert (typed.epochs, typed.data.image_size, choices_said(typed)) == (3, 32, None)
     assert choices_said(composed("train")) is None
 
 
+@pytest.mark.parametrize(
+    ("count", "most", "held_out", "samples"),
+    [(20, None, 0.1, 100), (400, None, 0.1, 160), (400, 300, 0.2, 240), (400, None, 0.8, 1000)],
+)
+def test_no_more_are_drawn_than_there_is_to_compare_with(tmp_path, count, most, held_out, samples):
+    root = str(folder(tmp_path / "x", count, (8, 8)))
+    assert suited_samples("folder", root, most, held_out) == samples
+    assert suited_samples("mnist_5k", root, most, held_out) == suited_samples("folder", None, most, None) == 1000
+
+
 def test_the_default_run_is_as_it_was():
     config = plain(composed("train"))
+    assert config["metrics"]["samples"] == 1000
     assert (config["epochs"], config["data"]["image_size"], config["grid"]["every_n_epochs"]) == (18, 28, 5)
     assert (config["network"]["widths"], config["network"]["heads"], config["network"]["patch"]) == ([64, 64], [0, 2], 2)
 

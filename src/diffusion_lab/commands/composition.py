@@ -15,7 +15,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from diffusion_lab.commands.console import exit_on_user_error
 from diffusion_lab.commands.latents import latents
-from diffusion_lab.commands.suited import now_and_then, suited_epochs, suited_patch, suited_size, where_larger
+from diffusion_lab.commands.suited import (
+    now_and_then,
+    suited_epochs,
+    suited_patch,
+    suited_samples,
+    suited_size,
+    where_larger,
+)
 from diffusion_lab.conf_path import CONF
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.runs import run_name
@@ -28,7 +35,7 @@ def prepare_hydra() -> None:
     changes none of the copies: that was 0.5 s of --help's 1.2.
     """
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
-    for resolver in (suited_size, suited_epochs, suited_patch, now_and_then, where_larger, latents):
+    for resolver in (suited_size, suited_epochs, suited_patch, suited_samples, now_and_then, where_larger, latents):
         OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
     OmegaConf.register_new_resolver("either", lambda this, that: this or that, replace=True)
     OmegaConf.register_new_resolver("where_labels", lambda count, then, other: then if count else other, replace=True)

@@ -12,6 +12,7 @@ from diffusion_lab.sizes import sides
 
 SEEN = 150_000  # images, those of all epochs together
 EPOCHS = (10, 1000)  # the fewest and the most
+SCORED = 1000  # images drawn for the scores, where there are as many to compare with
 LARGEST = 64  # pixels: larger ones want a GPU, and are asked for
 LOOKED_AT = 100  # images, at the most, for their sizes
 
@@ -38,8 +39,20 @@ def suited_epochs(data: str, root: str | None, max_images: int | None, otherwise
     found = _folder(root) if data == "folder" else None
     if found is None:
         return otherwise
-    count = min(found.count, max_images) if isinstance(max_images, int) and max_images > 0 else found.count
-    return min(max(round(SEEN / count), EPOCHS[0]), EPOCHS[1])
+    return min(max(round(SEEN / _kept(found, max_images)), EPOCHS[0]), EPOCHS[1])
+
+
+def suited_samples(data: str | None, root: str | None, max_images: int | None, held_out: float | None) -> int:
+    """So many images are drawn for the scores: SCORED, of a folder with few held out four times as many as those, and at
+    least 100. More would make no figure surer, for there are not more to compare with."""
+    found = _folder(root) if data == "folder" else None
+    if found is None or not isinstance(held_out, int | float):
+        return SCORED
+    return min(max(4 * round(_kept(found, max_images) * held_out), 100), SCORED)
+
+
+def _kept(found: Folder, max_images: int | None) -> int:
+    return min(found.count, max_images) if isinstance(max_images, int) and max_images > 0 else found.count
 
 
 def now_and_then(epochs: int) -> int:
@@ -77,6 +90,8 @@ def choices_said(cfg: DictConfig) -> str | None:
         chosen.append(f"data.image_size={cfg.data.image_size}")
     if cfg._get_node("epochs")._is_interpolation():
         chosen.append(f"epochs={cfg.epochs} ({cfg.epochs * found.count:,} images seen)")
+    if cfg.metrics._get_node("samples")._is_interpolation() and cfg.metrics.samples < SCORED:
+        chosen.append(f"metrics.samples={cfg.metrics.samples}")
     if not chosen:
         return None
     return f"chosen for {found.count:,} images of about {found.width} x {found.height} px: {', '.join(chosen)}; type others"
