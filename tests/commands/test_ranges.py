@@ -38,6 +38,9 @@ WRONG = {
     "optimizer.lr=-1": "must be a number in (0, inf)",
     "optimizer.lr=fast": "must be a number in (0, inf)",
     "optimizer.lr=nan": "must be a finite number",
+    "optimizer.lr=1e300": "optimizer.lr=1e+300 must be a number of at most 1e+30",
+    "minutes=1e9": "minutes=1000000000.0 must be a number in (0, 1000000]",
+    "checkpoints.every_minutes=1e9": "must be a number in (0, 1000000]",
     "seed=9223372036854775808": "must be a whole number, at least 0 and at most",
     "seed=-1": "must be a whole number",
     "seed=true": "must be a whole number",
@@ -124,6 +127,7 @@ def answer(monkeypatch, folder: Path, typed: str, compose: Callable) -> str | No
     def built(task, module, images, setting, shorter, card) -> dict:
         module.optimizer(module.parameters())
         build({**setting.config["trainer"], "precision": setting.machine.precision}, "trainer", logger=False)
+        fitting.standard_callbacks(setting.config, setting.run)
         return {}
 
     monkeypatch.setattr(fitting, "fit", built)
@@ -148,6 +152,10 @@ def pairs() -> list[str]:
 
 def test_no_setting_ends_in_a_traceback(monkeypatch, tmp_path):
     assert len(keys()) > 120
+    with pytest.raises(AssertionError, match="minutes=1e300 ends in a traceback"):  # were it not refused
+        with monkeypatch.context() as patched:
+            patched.setattr(train, "check", lambda cfg: None)
+            answer(monkeypatch, tmp_path, "minutes=1e300", lambda typed: typed_after(typed, *TINY[1:], *MORE))
     said = [answer(monkeypatch, tmp_path, typed, lambda typed: typed_after(typed, *TINY, *MORE)) for typed in pairs()[:25]]
     assert sum(each is not None for each in said) > 10
 

@@ -9,6 +9,7 @@ from diffusion_lab.errors import UserError
 
 MOST = 1_000_000  # that a whole number may be: more is a slip, and asks for all memory or all time
 LARGEST = 4096  # side of an image, in pixels
+LARGEST_REAL = 1e30  # that any number may be: float32 ends not far beyond
 WHOLE = {  # key: (least, most)
     "epochs": (1, MOST),
     "steps": (1, MOST),
@@ -72,9 +73,9 @@ WHOLE = {  # key: (least, most)
     "network.augmented": (0, MOST),
 }
 REAL = {  # key: an interval
-    "seconds": "(0, inf)",
-    "minutes": "(0, inf)",
-    "checkpoints.every_minutes": "(0, inf)",
+    "seconds": f"(0, {MOST}]",
+    "minutes": f"(0, {MOST}]",
+    "checkpoints.every_minutes": f"(0, {MOST}]",
     "gradient_clip": "(0, inf)",
     "label_dropout": "[0, 1]",
     "model.embedded_guidance": "[0, inf)",
@@ -265,6 +266,8 @@ def _check_any(key: str, value) -> None:
     """Raise UserError for what no setting may be."""
     if isinstance(value, float) and not isfinite(value):
         raise UserError(f"{key}={value} must be a finite number")
+    if isinstance(value, float) and abs(value) > LARGEST_REAL:
+        raise UserError(f"{key}={value} must be a number of at most {LARGEST_REAL:g}")
     if isinstance(value, int) and abs(value) > MOST and key not in ("seed", "data.max_images"):
         raise UserError(f"{key}={value} must be a number of at most {MOST}")
     if key.endswith("._partial_") and not isinstance(value, bool):
