@@ -1,5 +1,6 @@
 """Trainings of so many steps or minutes, cut short and gone on with in the middle of an epoch."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,29 @@ def test_killed_within_an_epoch_it_ends_as_if_never_killed(unbroken, tmp_path, m
 def test_a_longer_training_goes_on_within_the_epoch(unbroken, tmp_path):
     shorter = trained(tmp_path / "shorter", "steps=3")
     assert same(trained(tmp_path / "longer", "steps=8", f"resume_from={shorter.folder}"), unbroken)
+
+
+@pytest.mark.parametrize("beside", ["the same", "a later one"])
+def test_the_best_of_a_longer_training_is_that_of_its_whole_curve(beside, unbroken, tmp_path, monkeypatch):
+    """Here that of the shorter one, whose errors nothing undercuts; unless what lies beside it is not its best any more."""
+    shorter = Run(tmp_path / "shorter")
+    shutil.copytree(unbroken.folder, shorter.folder)
+    for name, score in (("last.ckpt", 0.0), ("best.ckpt", 0.0 if beside == "the same" else -1.0)):
+        state = torch.load(shorter.checkpoints / name, weights_only=True)
+        [kept] = [each for each in state["callbacks"].values() if each.get("monitor") == "val/image_loss"]
+        kept["best_model_score"] = torch.tensor(score)
+        torch.save(state, shorter.checkpoints / name)
+    best, folder = (shorter.checkpoints / "best.ckpt").read_bytes(), tmp_path / "longer"
+
+    def crash(self, trainer, *rest):
+        raise RuntimeError("the machine died")
+
+    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="the machine died"):
+        patched.setattr(Throughput, "on_train_batch_end", crash)
+        trained(folder, "steps=10", f"resume_from={shorter.folder}")
+    longer = trained(folder, "steps=10", f"resume_from={shorter.folder}")
+    assert longer.results()["steps"] == 10
+    assert ((longer.checkpoints / "best.ckpt").read_bytes() == best) == (beside == "the same")
 
 
 def test_minutes_end_a_training_and_its_learning_rate_is_fitted_to_them(tmp_path):

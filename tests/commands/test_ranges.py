@@ -152,10 +152,10 @@ def pairs() -> list[str]:
 
 def test_no_setting_ends_in_a_traceback(monkeypatch, tmp_path):
     assert len(keys()) > 120
-    with pytest.raises(AssertionError, match="minutes=1e300 ends in a traceback"):  # were it not refused
-        with monkeypatch.context() as patched:
-            patched.setattr(train, "check", lambda cfg: None)
-            answer(monkeypatch, tmp_path, "minutes=1e300", lambda typed: typed_after(typed, *TINY[1:], *MORE))
+    traceback = pytest.raises(AssertionError, match="minutes=1e300 ends in a traceback")  # were it not refused
+    with monkeypatch.context() as patched, traceback:
+        patched.setattr(train, "check", lambda cfg: None)
+        answer(monkeypatch, tmp_path, "minutes=1e300", lambda typed: typed_after(typed, *TINY[1:], *MORE))
     said = [answer(monkeypatch, tmp_path, typed, lambda typed: typed_after(typed, *TINY, *MORE)) for typed in pairs()[:25]]
     assert sum(each is not None for each in said) > 10
 

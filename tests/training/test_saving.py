@@ -4,6 +4,7 @@ import resource
 import signal
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -67,3 +68,24 @@ def test_nothing_is_removed_for_a_checkpoint_says_so(tmp_path):
     assert victim.is_dir()
     callbacks = standard_callbacks(plain(composed("train")), Run(tmp_path))
     assert [type(each) for each in callbacks if isinstance(each, ModelCheckpoint)] == [Kept, Kept]
+
+
+def test_the_best_so_far_is_known_in_another_folder_too(tmp_path):
+    """If it is there: Lightning forgets it, and its next epoch would take the place of a better one."""
+    there, here = tmp_path / "there", tmp_path / "here"
+    here.mkdir()
+    settings = {"filename": "best", "monitor": "val/image_loss"}
+    state = ModelCheckpoint(dirpath=there, **settings).state_dict()
+    state |= {"best_model_score": torch.tensor(0.25), "best_model_path": f"{there}/best.ckpt"}
+    for is_there, expected in ((False, [True, True]), (True, [True, False])):
+        if is_there:
+            (here / "best.ckpt").touch()
+        kept = Kept(dirpath=here, **settings)
+        kept.load_state_dict(state)
+        one = SimpleNamespace(strategy=SimpleNamespace(reduce_boolean_decision=bool))
+        assert [kept.check_monitor_top_k(one, torch.tensor(value)) for value in (0.2, 0.3)] == expected
+        assert kept.best_model_path == (str(here / "best.ckpt") if is_there else "")
+    for score in (None, "0.25", torch.zeros(2)):
+        kept = Kept(dirpath=here, **settings)
+        kept.load_state_dict({**state, "best_model_score": score})
+        assert kept.best_model_score is None

@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from importlib.metadata import version
+from pathlib import Path
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor
@@ -21,7 +22,7 @@ from diffusion_lab.data.images import Images
 from diffusion_lab.denoiser import NoisyModel
 from diffusion_lab.errors import Diverged, StoppedEarly, Terminated, UserError
 from diffusion_lab.experiments import overfitting, tracking
-from diffusion_lab.experiments.continuing import check_same_training, run_of
+from diffusion_lab.experiments.continuing import check_same_training, differences, run_of
 from diffusion_lab.experiments.runs import Run, config_hash
 from diffusion_lab.experiments.shared_search import RunningTrial
 from diffusion_lab.figures import declared
@@ -43,7 +44,7 @@ from diffusion_lab.training.callbacks import (
 )
 from diffusion_lab.training.midway import Midway
 from diffusion_lab.training.module import Training
-from diffusion_lab.training.saving import Kept, SafeCheckpoints
+from diffusion_lab.training.saving import Kept, SafeCheckpoints, best_score
 from diffusion_lab.training.snapshots import Snapshots
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ def fit(
     quiet_lightning()
     keep_freed_memory()
     config, run = setting.config, setting.run
-    start = resumed_from(run, config) or with_curves(shorter, run)
+    start = resumed_from(run, config) or with_history(shorter, run, config)
     done = start.state["global_step"] if start else None
     loggers = [
         tracking.metrics_csv(run, done),
@@ -112,13 +113,19 @@ def resumed_from(run: Run, config: dict) -> Checkpoint | None:
     Raises:
         UserError: what is there is of another config.
     """
+
+    def is_same(checkpoint: Checkpoint) -> bool:
+        return config_hash(checkpoint.config) == config_hash(config)
+
     for file in run.resumable:
         try:
             checkpoint = load_checkpoint(file, trusted=None)
         except UserError as error:
             log.warning("passed over: %s", error)
             continue
-        if config_hash(checkpoint.config) != config_hash(config):
+        if file.name == "best.ckpt" and config["resume_from"] and not is_same(checkpoint):  # of the shorter training
+            continue
+        if not is_same(checkpoint):
             raise UserError(f"{file} is of another config than this run's: move {run.folder} away")
         log.info("going on from the checkpoint after step %d (%s)", checkpoint.state["global_step"], file.name)
         if file != run.last_checkpoint:
@@ -154,16 +161,37 @@ def shorter_training(config: dict) -> Checkpoint | None:
     return checkpoint
 
 
-def with_curves(shorter: Checkpoint | None, run: Run) -> Checkpoint | None:
-    """The same checkpoint, when the curves of its run are in `run`'s folder."""
+def with_history(shorter: Checkpoint | None, run: Run, config: dict) -> Checkpoint | None:
+    """The same checkpoint, when the curves of its run and the best checkpoint so far are in `run`'s folder."""
     if shorter is None:
         return None
     rows = run_of(shorter.path).sound_curves()
     if rows:
         run.write_curves(rows, sorted({"step"}.union(*rows)))
+    best = best_until(shorter, config)
+    if best:
+        run.checkpoints.mkdir(exist_ok=True)
+        with replacing(run.checkpoints / best.name) as scratch:
+            shutil.copyfile(best, scratch)
     done = f"epoch {shorter.state['epoch'] + 1}, step {shorter.state['global_step']}"
     log.info("going on after %s, of %s", done, shorter.path)
     return shorter
+
+
+def best_until(shorter: Checkpoint, config: dict) -> Path | None:
+    """The best checkpoint that a shorter training had when it wrote this one; None where it is no longer beside it, or was
+    chosen by another curve."""
+    file = run_of(shorter.path).checkpoints / "best.ckpt"
+    score = best_score(shorter.state, config["monitor"])
+    if score is None or not file.is_file():
+        return None
+    try:
+        best = load_checkpoint(file, shorter.trusted)
+    except UserError as error:
+        log.warning("passed over: %s", error)
+        return None
+    is_it = best_score(best.state, config["monitor"]) == score and not differences(best.config, config)
+    return file if is_it else None
 
 
 def _train(

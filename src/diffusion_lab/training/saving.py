@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
+from torch import Tensor
 
 from diffusion_lab.files import replacing
 
@@ -41,5 +42,21 @@ class Kept(ModelCheckpoint):
     def state_key(self) -> str:
         return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
 
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Goes on with the best score of before, if the checkpoint that had it is in this folder: Lightning forgets it where
+        the folder has another name now, and lets the first epoch that follows take the place of a better one."""
+        file, score = f"{self.dirpath}/{self.filename}{self.FILE_EXTENSION}", state.get("best_model_score")
+        if isinstance(score, Tensor) and score.ndim == 0 and Path(file).is_file():
+            self.best_model_path = self.kth_best_model_path = file
+            self.best_model_score = self.kth_value = score
+            self.best_k_models = {file: score}
+
     def _remove_checkpoint(self, trainer, filepath: str) -> None:
         pass
+
+
+def best_score(checkpoint: dict[str, Any], monitor: str) -> float | None:
+    """The best value of `monitor` up to a checkpoint, from what Lightning keeps in it; None where it followed another."""
+    kept = (state for state in checkpoint["callbacks"].values() if state.get("monitor") == monitor)
+    scores = (state.get("best_model_score") for state in kept)
+    return next((float(score) for score in scores if isinstance(score, Tensor) and score.ndim == 0), None)
