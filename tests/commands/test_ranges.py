@@ -73,6 +73,24 @@ def typed_after(typed: str, *overrides: str) -> DictConfig:
     return cfg
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("data.rooot=x", "there is no data.rooot: is it data.root?"),
+        ("los=mae", "there is no los: is it loss?"),
+        ("data.zzzz=1", "there is no data.zzzz: --help shows all keys"),
+        ("data=foldr", "In 'train': Could not find 'data/foldr' Available options in 'data': _common as_trained captions"),
+        ("label=bär", "label=bär cannot be read: letters beyond a to z, spaces and brackets want quotes: \"label='bär'\""),
+        ("data.root=x (1)", "data.root=x (1) cannot be read: letters beyond a to z, spaces and brackets want quotes"),
+    ],
+)
+def test_what_hydra_cannot_compose_says_what_may_have_been_meant(typed, said):
+    with pytest.raises(UserError) as caught:
+        compose_config("train", [typed])
+    assert str(caught.value).startswith(said)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("typed", WRONG)
 def test_what_is_no_value_is_one_line(typed):
     with pytest.raises(UserError) as caught:

@@ -1,6 +1,7 @@
 """What Hydra is told before it composes a config."""
 
 from collections.abc import Callable, Sequence
+from difflib import get_close_matches
 from functools import partial
 
 from hydra import compose, initialize_config_dir
@@ -9,7 +10,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -27,6 +28,8 @@ from diffusion_lab.conf_path import CONF
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.runs import run_name
 
+COMPOSING = (ConfigCompositionException, MissingConfigException)
+
 
 def prepare_hydra() -> None:
     """Make the resolvers known that configs use, such as `${run_name:...}`; spare Hydra copies of its store.
@@ -43,21 +46,44 @@ def prepare_hydra() -> None:
 
 
 def say_user_errors_in_a_line() -> None:
-    """Let Hydra answer with one line where it fails before our own work begins, as for an output folder that cannot be
-    made: it would print a traceback."""
+    """Let Hydra answer with one line where it fails before our own work begins, as for an unknown key, or an output folder
+    that cannot be made: it would print several, or a traceback."""
     utils.run_and_report = partial(_reported, utils.run_and_report)
 
 
 def _reported(report: Callable, work: Callable):
-    return report(partial(exit_on_user_error, work))
+    return report(partial(exit_on_user_error, partial(_composing, work)))
+
+
+def _composing(work: Callable):
+    try:
+        return work()
+    except COMPOSING as error:
+        raise UserError(composition_error(error)) from error
+
+
+def composition_error(error: Exception) -> str:
+    """What is wrong with a command line, in one line: what Hydra says, or for a key that is not there, which it may be."""
+    cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
+    parent, key = getattr(cause, "parent_node", None), str(getattr(cause, "full_key", None) or "")
+    *above, name = key.split(".")
+    if isinstance(parent, DictConfig) and name and name not in parent and str(error).startswith("Could not override"):
+        close = get_close_matches(name, [str(each) for each in parent], 1)
+        return f"there is no {key}: " + (f"is it {'.'.join([*above, *close])}?" if close else "--help shows all keys")
+    return " ".join(str(error).partition("Config search path:")[0].split())
 
 
 def check_choices(overrides: Sequence[str]) -> None:
-    """Raise UserError where a choice is no word: Hydra answers `data=5` with a traceback."""
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException:  # says itself what is wrong
-        return
+    """Raise UserError for what Hydra's grammar cannot read, and where a choice is no word, as in `data=5`: Hydra points
+    into the one, and answers the other with a traceback."""
+    parser, parsed = OverridesParser.create(), []
+    for word in overrides:
+        try:
+            parsed.append(parser.parse_override(word))
+        except HydraException as error:
+            key, _, value = word.partition("=")
+            wanted = f"letters beyond a to z, spaces and brackets want quotes: \"{key}='{value}'\""
+            raise UserError(f"{word} cannot be read: {wanted}") from error
     for override in parsed:
         group = str(override.key_or_group)
         if override.is_delete() or not (CONF / group).is_dir():
@@ -82,7 +108,7 @@ def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             cfg = compose(name, list(overrides), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(" ".join(str(error).split())) from error
+        raise UserError(composition_error(error)) from error
     HydraConfig.instance().set_config(cfg)  # what ${hydra:...} refers to
     cfg = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
     OmegaConf.set_struct(cfg, True)
