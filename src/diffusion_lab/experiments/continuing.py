@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from diffusion_lab.errors import UserError
-from diffusion_lab.experiments.runs import LONG_NAME, Run, one_number, without_later_defaults
+from diffusion_lab.experiments.runs import Run, one_number, without_later_defaults
 
 BUDGET = ("epochs", "steps", "minutes")
 SHAPING = (  # what a training's steps, and the state that it goes on with, depend on
@@ -74,7 +74,7 @@ def _namesakes(run: Run) -> Iterator[Run]:
 def _less_budget(name: str) -> str:
     words = rf"(^|_)({'|'.join(BUDGET)})-[^_]+"
     name = name.partition("~")[0]
-    if len(name) == LONG_NAME - 1:  # cut, and a hash
+    if re.search(r"-[0-9a-f]{12}$", name):  # cut, and a hash
         return "long"
     return re.sub(words, "", name).strip("_") or "default"
 
