@@ -46,7 +46,8 @@ class Figure:
         """A value with the digits that make sense of it; a dash where there is none."""
         if value != value:
             return "–"
-        return f"{value:.{self.digits}%}" if self.unit == "%" else f"{value:.{self.digits}f}"
+        kind = "%" if self.unit == "%" else "f"
+        return f"{value:z.{self.digits}{kind}}"  # z: no minus before nothing
 
     def text_in(self, results: dict) -> str:
         """Its value in results.json, with its error where it has one."""

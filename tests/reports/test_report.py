@@ -17,7 +17,7 @@ from diffusion_lab.experiments.runs import Run
 from diffusion_lab.figures import KID
 from diffusion_lab.reports import published
 from diffusion_lab.reports.collect import collect, find_runs
-from diffusion_lab.reports.figures import _first_row, against
+from diffusion_lab.reports.figures import _first_row, against, curves
 from diffusion_lab.reports.ranking import rankings
 from diffusion_lab.reports.render import html, latex, markdown, write_report
 from diffusion_lab.reports.report import report
@@ -463,3 +463,24 @@ def test_effects_that_are_not_known_have_no_empty_table(tmp_path):
     assert "no two runs differ in it alone" in effects.sentences[0]
     assert effects.table is None
     assert "|  |" not in markdown(found, tmp_path)
+
+
+def test_curves_of_other_images_or_spaces_share_no_axis(tmp_path):
+    units = {"mae": "pixels / 0.5", "mse": "pixels / 0.5", "huber": "latents abc"}
+    runs = [made_run(tmp_path, 0.1, loss=loss, results={"units": unit}) for loss, unit in units.items()]
+    for run in runs:
+        run.metrics_file.write_text("step,val/image_loss\n9,0.6\n19,0.5\n")
+    collection = collect(runs)
+    cells = [cell for ranking in rankings(collection, "kid") for cell in ranking.cells]
+    cells.sort(key=lambda cell: list(units).index(cell.label))
+    drawn = curves(cells, collection, "step", "step")
+    assert [line.get_label() for line in drawn.axes[0].lines] == ["mae", "mse"]
+    assert "1 of 3 cells are of other images or another space" in drawn.get_suptitle()
+    alike = curves(cells[:2], collection, "step", "step")
+    assert alike.get_suptitle() == ""
+
+
+def test_a_tie_is_called_alike(tmp_path):
+    runs = [made_run(tmp_path, 0.1 + seed / 100, seed, loss=loss) for loss in ("mae", "mse") for seed in (0, 1)]
+    by_title, _ = sections(runs)
+    assert "are alike on KID: the difference is 0.0000 [0.0000, 0.0000]" in by_title["Effect of each choice"].sentences[0]

@@ -12,7 +12,9 @@ from matplotlib.ticker import NullLocator
 from PIL import Image
 
 from diffusion_lab.experiments.runs import Run
+from diffusion_lab.figures import HELD_OUT
 from diffusion_lab.figures import Figure as Declared
+from diffusion_lab.reports.collect import Collection
 from diffusion_lab.reports.ranking import Cell, Ranking, level_text
 
 MOST_CURVES = 3  # side by side
@@ -60,15 +62,21 @@ def intervals(ranking: Ranking) -> Figure:
     return _plain(figure)
 
 
-def curves(cells: list[Cell], figures: dict[str, Declared], x: str, label: str) -> Figure | None:
-    """The figures that are also curves against `x`, "step" or "train_seconds": the mean over seeds of each cell."""
-    names = [f"val/{key}" for key, figure in figures.items() if figure.curve and key != "fid"]  # which KID stands for
-    drawn = {name: [(i, _mean_curve(cell, name, x)) for i, cell in enumerate(cells)] for name in names}
+def curves(cells: list[Cell], collection: Collection, x: str, label: str) -> Figure | None:
+    """The figures that are also curves against `x`, "step" or "train_seconds": the mean over seeds of each cell. What is of
+    other images or of another space than the first cell's has other units, and is left out."""
+    keys = [key for key in (*HELD_OUT, "units") if key in collection.runs]
+    of = {i: collection.runs.loc[cell.folders[0], keys].map(str) for i, cell in enumerate(cells)}
+    alike = [(i, cell) for i, cell in enumerate(cells) if of[i].equals(of[0])]
+    names = [f"val/{key}" for key, each in collection.figures.items() if each.curve and key != "fid"]  # KID stands for it
+    drawn = {name: [(i, _mean_curve(cell, name, x)) for i, cell in alike] for name in names}
     drawn = {name: [(i, curve) for i, curve in rows if len(curve) > 1] for name, rows in drawn.items()}
     drawn = {name: rows for name, rows in drawn.items() if rows}
     if not drawn:
         return None
-    figure = Figure(figsize=(9, 3.4 + 0.11 * len(cells)), dpi=130, layout="constrained")
+    figure = Figure(figsize=(9, 3.4 + 0.11 * len(alike)), dpi=130, layout="constrained")
+    if len(alike) < len(cells):
+        figure.suptitle(f"{len(cells) - len(alike)} of {len(cells)} cells are of other images or another space", fontsize=9)
     for axis, (name, rows) in zip(np.atleast_1d(figure.subplots(1, len(drawn))), drawn.items(), strict=True):
         for i, curve in rows:
             marker = "." if len(curve) < 20 else None

@@ -66,7 +66,7 @@ def _table(states: dict[Run, str]) -> pd.DataFrame:
         curves = run.sound_curves()
         last = {key: value for row in curves for key, value in row.items() if key.startswith("val/") and "_std" not in key}
         epochs = f"{run.epochs_done()} of {run.config().get('epochs') or '?'}"
-        steps = max((row["step"] + 1 for row in curves), default=0)
+        steps = max((row["step"] + 1 for row in curves if not any(key.startswith("final/") for key in row)), default=0)
         shown = {key.removeprefix("val/"): f"{value:.4g}" for key, value in last.items()}
         rows.append({"run": run.folder.name, "state": now, "epochs": epochs, "steps": steps, **shown})
     return pd.DataFrame(rows).fillna("–")

@@ -260,9 +260,9 @@ def _picture_sections(collection: Collection, ranked: list[Ranking]) -> list[Sec
     for i, ranking in enumerate(ranked):
         if len(ranking.cells) > 1:
             pictures[f"{name} by cell" + (f" ({i + 1})" if i else "")] = figures.intervals(ranking)
-    pictures["Held-out curves"] = figures.curves(cells, collection.figures, "step", "training step")
+    pictures["Held-out curves"] = figures.curves(cells, collection, "step", "training step")
     pictures["Held-out curves against training time"] = figures.curves(
-        cells, collection.figures, "train_seconds", "seconds of training"
+        cells, collection, "train_seconds", "seconds of training"
     )
     pictures[f"{name} against training time"] = figures.against(ranked, "train_seconds", "training time in seconds", metric)
     pictures[f"{name} against network calls"] = figures.against(ranked, "network_calls", "network calls", metric)

@@ -130,6 +130,8 @@ def effect(found: Effect, figure: Figure) -> str:
     by = figure.text(abs(d.mean))
     by += f" [{figure.text(low)}, {figure.text(high)}] ({freedom(d)})" if d.n > 1 else ", without an interval,"
     by += f" over {found.pairs} pair{'s' if found.pairs > 1 else ''} ({found.factor})"
+    if figure.text(abs(d.mean)) == figure.text(0.0) and not d.excludes(0):
+        return f"{worse} and {better} are alike on {figure.label}: the difference is {by}"
     if d.excludes(0):
         return f"{better} beats {worse} on {figure.label} by {by}"
     which = "lower" if figure.less_is_better else "higher"
