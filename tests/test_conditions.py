@@ -22,6 +22,17 @@ def test_a_slip_is_answered_by_the_nearest_names():
         FLOWERS.row("roze")
 
 
+def test_of_many_names_the_first_are_said():
+    many = Classes(12, [f"breed {i}" for i in range(12)])
+    said = ", ".join(many.names[:10])
+    with pytest.raises(UserError, match=rf"\(0 to 11, or -1 for none: {said}, \.\.\.\)"):
+        many.row(99)
+    with pytest.raises(UserError, match=r"\(0 to 2, or -1 for none: rose, Sunflower, water lily\)"):
+        FLOWERS.row("xyz")
+    with pytest.raises(UserError, match=r"\(0 to 9, or -1 for none\)"):  # names that are their numbers say no more
+        Classes(10).row(10)
+
+
 def test_without_names_rows_are_called_by_their_numbers():
     assert Classes(3).names == ["0", "1", "2"]
     assert Classes(10).row("7") == 7

@@ -5,6 +5,13 @@ from difflib import get_close_matches
 
 from diffusion_lab.errors import UserError
 
+SAID = 10  # names of classes in an error
+
+
+def numbers(count: int) -> list[str]:
+    """What rows without a name are called."""
+    return [str(row) for row in range(count)]
+
 
 class Classes:
     """A table whose rows are classes.
@@ -15,7 +22,7 @@ class Classes:
     """
 
     def __init__(self, count: int = 0, names: Sequence[str] | None = None):
-        self.names = [str(row) for row in range(count)] if names is None or len(names) != count else list(names)
+        self.names = numbers(count) if names is None or len(names) != count else list(names)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -41,8 +48,10 @@ class Classes:
         if not self.names:
             return "none: it was trained without labels"
         near = get_close_matches(str(label), self.names, n=3)
-        hint = f", such as {', '.join(near)}" if near and isinstance(label, str) else ""
-        return f"0 to {len(self) - 1}, or -1 for none{hint}"
+        if near and isinstance(label, str):
+            return f"0 to {len(self) - 1}, or -1 for none, such as {', '.join(near)}"
+        said = f": {', '.join(self.names[:SAID])}{', ...' * (len(self) > SAID)}" if self.names != numbers(len(self)) else ""
+        return f"0 to {len(self) - 1}, or -1 for none{said}"
 
 
 class Synonyms(Classes):

@@ -8,7 +8,9 @@ import torch
 
 from diffusion_lab.checkpoints import load_checkpoint
 from diffusion_lab.commands.train import train
+from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.runs import Run
+from diffusion_lab.tasks.fitting import shorter_training
 from diffusion_lab.training.callbacks import Throughput
 from tests.conftest import TINY, UNSCORED, composed
 
@@ -46,7 +48,7 @@ def same(run: Run, other: Run) -> bool:
 
 def test_steps_end_in_the_middle_of_an_epoch_with_all_that_an_end_has(unbroken):
     results = unbroken.results()
-    assert (results["steps"], results["epochs"], results["status"]) == (8, 2, "finished")
+    assert (results["steps"], results["epochs"], results["status"]) == (8, round(1 + 96 / 132, 2), "finished")
     assert unbroken.epochs_done() == 2
     assert unbroken.config()["epochs"] is None
     assert load_checkpoint(unbroken.checkpoints / "best.ckpt").state["global_step"] in (5, 8)
@@ -65,6 +67,14 @@ def test_killed_within_an_epoch_it_ends_as_if_never_killed(unbroken, tmp_path, m
         trained(tmp_path / "run", "steps=8", "checkpoints.every_steps=7")
     assert load_checkpoint(Run(tmp_path / "run").last_checkpoint).state["global_step"] == 7
     assert same(trained(tmp_path / "run", "steps=8"), unbroken)
+
+
+def test_a_begun_epoch_is_not_behind(unbroken):
+    """After 1.73 epochs, two are more; after one whole epoch, one is not."""
+    config = {**unbroken.config(), "steps": None, "resume_from": str(unbroken.last_checkpoint)}
+    assert shorter_training({**config, "epochs": 2}).state["global_step"] == 8
+    with pytest.raises(UserError, match="has 1 epochs behind it: take more than epochs=1"):
+        shorter_training({**config, "epochs": 1})
 
 
 def test_a_longer_training_goes_on_within_the_epoch(unbroken, tmp_path):

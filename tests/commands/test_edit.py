@@ -12,7 +12,7 @@ from PIL import Image
 from diffusion_lab.checkpoints import load_checkpoint
 from diffusion_lab.commands.checks import plain
 from diffusion_lab.commands.choices import with_choices
-from diffusion_lab.commands.edit import edit_images
+from diffusion_lab.commands.edit import _what, edit_images
 from diffusion_lab.commands.sample import sample_checkpoint
 from diffusion_lab.commands.train import training_config
 from diffusion_lab.errors import UserError
@@ -91,6 +91,12 @@ def test_every_edit_leaves_inputs_results_and_a_strip(edit, name, capsys):
     assert f": {EDITS[name]:g} network calls each" in printed
     assert str(folder / "strip.png") in printed
     assert {path.relative_to(PROJECT / "conf/edit").stem for path in (PROJECT / "conf/edit").glob("*.yaml")} == {*EDITS}
+
+
+def test_inpainting_says_how_it_goes_back_and_forth():
+    for words, said in ((("edit=inpaint",), "with repaint, 100 steps"), (("edit=inpaint", "sampler=ddpm"), "with ddpm, ")):
+        cfg = composed("edit", "checkpoint=x", *words)
+        assert said in _what(cfg, {**plain(cfg), "guidance": {"scale": 1}}, 1, 5.0)
 
 
 def test_any_picture_will_do(edit, tmp_path):

@@ -1,6 +1,7 @@
 """`export.py`: what it writes and says, and mistakes in one line."""
 
 import re
+from dataclasses import replace
 
 import pytest
 
@@ -47,6 +48,26 @@ def test_the_card_has_the_figures_of_the_run_that_left_the_checkpoint(tmp_path):
     assert "24 generated ones, 3 network calls each; features of efficientnet_lite0 at 64 px" in said
     run.last_checkpoint.rename(run.checkpoints / "best.ckpt")  # whose figures those are not
     assert "0.1250" not in card(opened(load_checkpoint(run.checkpoints / "best.ckpt")), exported)
+
+
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        ({"epochs": 3}, ", 3 epochs."),
+        ({"epochs": None, "minutes": 10}, ", 10 minutes."),
+        ({"epochs": None, "steps": 5000, "minutes": 1.5}, ", 5,000 steps or 1.5 minutes."),
+    ],
+)
+def test_the_card_says_how_long_was_trained_and_what_the_images_are_called(checkpoint, tmp_path, budget, said):
+    loaded = load_checkpoint(checkpoint)
+    data = {**loaded.config["data"], "name": "folder", "root": str(tmp_path / "my roses"), "max_images": None}
+    config = {**loaded.config, "data": data, "name": "folder", **budget}
+    text = card(opened(replace(loaded, config=config)), Exported(tmp_path / "model.onnx", "use(it)"))
+    assert text.startswith("# my roses\n")
+    assert f"my roses{said}" in text
+    assert "None" not in text.partition("## Figures")[0]
+    named = {**config, "name": "mine"}
+    assert card(opened(replace(loaded, config=named)), Exported(tmp_path / "x", "")).startswith("# mine\n")
 
 
 def test_an_export_is_an_artifact_of_wandb_with_its_card(checkpoint, tmp_path, monkeypatch):

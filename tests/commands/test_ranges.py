@@ -51,6 +51,7 @@ WRONG = {
     "metrics.samples=1": "must be a whole number, at least 2",
     "data.cache_dir=null": "must be a word",
     "epochs=null": "epochs=null must be",
+    "out=[a,b]": "out=[a,b] must be a word, one folder",
     "data=5": "data=5 must name one of the choices below conf/data",
     "teacher=xyz": "teacher=xyz must be one of its choices, or a mapping of settings",
 }

@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -5,11 +7,14 @@ from PIL import Image
 from torch import nn
 
 from diffusion_lab.denoiser import NetworkDenoiser
+from diffusion_lab.experiments import pictures
 from diffusion_lab.experiments.pictures import save_class_grid, save_denoised, save_grid, save_strips
 from diffusion_lab.process.levels import noise_power
 from diffusion_lab.process.schedules import Cosine
 from diffusion_lab.process.targets import Noise
+from diffusion_lab.sampling.samplers import ddim
 from diffusion_lab.spaces.pixels import Symmetric
+from tests.sampling.ideal import GaussianNetwork, ideal_denoiser
 
 
 def test_each_image_of_a_strip_stands_in_its_row_and_column(tmp_path):
@@ -66,6 +71,26 @@ def test_images_that_are_not_square_keep_their_shape(tmp_path):
         pixels = np.asarray(picture.convert("RGB"))
     height, width = (np.ptp(np.flatnonzero((pixels == (255, 0, 0)).all(2).any(axis))) for axis in (1, 0))
     assert width / height == pytest.approx(3, abs=0.1)
+
+
+@pytest.mark.parametrize(("count", "rows", "across"), [(25, 6, 4), (5, 2, 2), (2, 1, 2), (24, 6, 4)])
+def test_a_class_grid_has_whole_rows(count, rows, across, tmp_path):
+    file = save_class_grid(torch.full((count, 3, 64, 64), 0.5), ["frog", "toad"], tmp_path / "grid.png")
+    with Image.open(file) as picture:
+        assert picture.size == (across * 66 + 2, rows * 66 + 2 + 19)
+        assert (np.asarray(picture.convert("L"))[-20, 20::66] < 200).all()  # an image below in every column
+
+
+@pytest.mark.parametrize(("steps", "columns"), [(3, 3), (50, 10)])
+def test_the_way_from_noise_is_that_of_the_samplers_own_steps(steps, columns, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(pictures, "save_strips", lambda strips, titles, file: said.append((strips, titles)))
+    denoiser = ideal_denoiser(GaussianNetwork(0.0, 1.0), Cosine())
+    ready = SimpleNamespace(denoiser=denoiser, seed=0, sampler=ddim, classes_in_turn=lambda count: None)
+    pictures.save_reverse_process(ready, steps, tmp_path / "reverse.png")
+    [(strips, titles)] = said
+    assert titles == [f"step {i + 1}" for i in range(columns)]
+    assert {len(images) for images in strips.values()} == {columns}
 
 
 def test_rows_and_columns_are_named_outside_of_the_images(tmp_path):

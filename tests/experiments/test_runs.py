@@ -217,6 +217,16 @@ def test_what_never_began_leaves_nothing_but_the_folder_that_one_is_in(tmp_path,
     assert list((tmp_path / "here").iterdir()) == []
 
 
+def test_a_link_and_what_is_above_stay(tmp_path):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "there")
+    Run(tmp_path / "link").remove_if_empty()
+    assert (tmp_path / "link").is_dir()
+    (tmp_path / "name/run").mkdir(parents=True)
+    Run(tmp_path / "name/run").remove_if_empty(above=0)
+    assert list((tmp_path / "name").iterdir()) == []
+
+
 def test_results_are_json_for_everyone(tmp_path):
     run = Run(tmp_path)
     run.finish({"kid": float("nan"), "accuracy_by_time": {"0.5": float("inf")}})

@@ -1,6 +1,7 @@
 """A report that is kept up to date while runs go on."""
 
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -70,6 +71,16 @@ def test_the_newest_grid_of_each_run_is_shown_whatever_its_name(tmp_path):
     newest = (np.abs(pixels - (80, 0, 0)) < 3).all(2).mean()
     assert newest > 0.3
     assert not (np.abs(pixels - (40, 0, 0)) < 3).all(2).any()
+
+
+def test_a_folder_that_vanishes_is_not_made_again(tmp_path, monkeypatch):
+    folder = tmp_path / "runs"
+    run = going_on(folder)
+    monkeypatch.setattr("diffusion_lab.commands.report.time.sleep", lambda seconds: shutil.rmtree(folder))
+    with pytest.raises(UserError, match="runs is gone"):
+        watch(str(folder), [], every=1, rounds=3)
+    assert live.state(run) == "interrupted"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_folder_without_runs_is_waited_for(tmp_path):

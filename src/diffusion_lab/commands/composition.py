@@ -74,8 +74,8 @@ def composition_error(error: Exception) -> str:
 
 
 def check_choices(overrides: Sequence[str]) -> None:
-    """Raise UserError for what Hydra's grammar cannot read, and where a choice is no word, as in `data=5`: Hydra points
-    into the one, and answers the other with a traceback."""
+    """Raise UserError for what Hydra's grammar cannot read, and where a choice, or `out`, is no word, as in `data=5`: Hydra
+    points into the one, and answers the others with a traceback or an interpolation."""
     parser, parsed = OverridesParser.create(), []
     for word in overrides:
         try:
@@ -86,6 +86,8 @@ def check_choices(overrides: Sequence[str]) -> None:
             raise UserError(f"{word} cannot be read: {wanted}") from error
     for override in parsed:
         group = str(override.key_or_group)
+        if group == "out" and not override.is_sweep_override() and isinstance(override.value(), list | dict):
+            raise UserError(f"{override.input_line} must be a word, one folder")
         if override.is_delete() or not (CONF / group).is_dir():
             continue
         values = override.sweep_iterator() if override.is_sweep_override() else [override.value()]

@@ -269,6 +269,8 @@ def _write_figures(cfg: DictConfig, config: dict, run: Run, inputs: Inputs, resu
 def _what(cfg: DictConfig, config: dict, count: int, calls: float) -> str:
     """What was done, in one line."""
     name, sampler = (part["_target_"].rsplit(".", 1)[-1] for part in (cfg.edit, config["sampler"]))
+    if config["sampler"].get("resamples", 1) > 1:  # ancestral, back and forth
+        sampler = "repaint"
     scale, steps = config["guidance"]["scale"], config["sampler"]["steps"]
     way = f" with {sampler}, {steps} steps" if calls else ""
     guided = f", guidance.scale={scale:g}" if scale != 1 and calls else ""

@@ -71,6 +71,8 @@ def _track(cfg: DictConfig, subject: Subject, run: Run, written: Path) -> None:
     config = {**subject.config, "format": plain(cfg)["format"], "checkpoint": str(subject.checkpoint.path)}
     logger: WandbLogger = build(asked, "logger")(beside, config)
     try:
-        tracking.log_files(logger, f"{subject.name}-{word}", written, {"choices": config.get("choices"), **subject.results})
+        tracking.log_files(
+            logger, f"{config['name']}-{word}", written, {"choices": config.get("choices"), **subject.results}
+        )
     finally:
         tracking.close([logger])

@@ -37,6 +37,7 @@ def attempt(
         resolved: the config that `work` gives to a run of `cfg`; it may raise, as `work` does.
     """
     forget_sources()
+    run.remove_if_empty(above=0)  # which Hydra has made: a kill before the run begins leaves none
     if not is_multirun:
         try:
             return exit_on_user_error(_noting_divergence, work, resolved, cfg, run)

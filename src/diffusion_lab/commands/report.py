@@ -60,7 +60,7 @@ def watch(folder: str, overrides: list[str], every: int, rounds: int | None = No
         rounds: how often to look; None: until ctrl-C.
 
     Raises:
-        UserError: no such folder, or an unknown override.
+        UserError: no such folder, or none any more; or an unknown override.
     """
     objective, place = _objective(overrides), Path(folder)
     if not place.is_dir():
@@ -79,6 +79,8 @@ def watch(folder: str, overrides: list[str], every: int, rounds: int | None = No
     seen, said = None, None
     try:
         for look in count():
+            if not place.is_dir():
+                raise UserError(f"{folder} is gone")
             now = traces(place), [state(run) for run in find_runs(place)]
             if now != seen:
                 seen, new = now, renew(every)
@@ -89,7 +91,8 @@ def watch(folder: str, overrides: list[str], every: int, rounds: int | None = No
                 break
             time.sleep(every)
     finally:
-        renew(None)
+        if place.is_dir():
+            renew(None)
 
 
 def write(runs: list[Run], folder: Path, objective: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shlex
 import sys
 from functools import partial
@@ -187,7 +188,7 @@ def next_commands(task: type[Task], run: Run, results: dict, typed: list[str]) -
     after = [(script, f"{words} {images}".strip() if script == "train" else words) for script, words in after]
     typed = [word for word in typed if not word.startswith(NOT_AGAIN)]
     words = shlex.join(typed).split(" ") if typed else []
-    longer = [*words, f"epochs={2 * results['epochs']}", f"resume_from={shlex.quote(short(run.folder))}"]
+    longer = [*words, f"epochs={math.ceil(2 * results['epochs'])}", f"resume_from={shlex.quote(short(run.folder))}"]
     if not {"loss", "schedule"} <= set(task.groups):
         return [*after, ("train", " ".join(longer))]
     compared = [*(word for word in words if not word.startswith(("loss=", "schedule="))), *COMPARED]

@@ -32,6 +32,7 @@ ROOM = 160  # for the name of a row, in pixels
 log = logging.getLogger(__name__)
 
 READABLE = 64  # small images are enlarged to at least this many pixels
+MOST_STEPS = 10  # of a sampler that are shown
 GAP = 3  # pixels around each image of a strip
 
 
@@ -75,8 +76,9 @@ def save_class_grid(images: Tensor, names: Sequence[str], file: Path) -> Path:
     """A grid of images of each class in turn: a named column for each, where there are few."""
     if not 1 < len(names) <= MOST_COLUMNS or len(images) < len(names):
         return save_grid(images, file)
-    times = max(1, math.isqrt(len(images)) // len(names))  # so that it is about square
-    return save_grid(images, file, times * len(names), titles=times * list(names))
+    across = len(names) * max(1, math.isqrt(len(images)) // len(names))  # so that it is about square
+    whole = len(images) // across * across  # rows: one image alone in the last would be nobody's column
+    return save_grid(images[:whole], file, across, titles=across // len(names) * list(names))
 
 
 def _named(picture: Image.Image, rows: Sequence[str], titles: Sequence[str], down: int, across: int) -> Image.Image:
@@ -200,8 +202,9 @@ def dissolve(space: Space, schedule: nn.Module, image: Tensor, noise: Tensor, ti
     return space.decode(noisy).cpu()
 
 
-def save_reverse_process(drawing: Drawing, file: Path) -> Path:
-    """Noise becoming an image in 10 network calls: what the sampler holds at each, and its estimate of the image."""
+def save_reverse_process(drawing: Drawing, steps: int, file: Path) -> Path:
+    """Noise becoming an image in the sampler's steps, or in 10 where it has more: what it holds at each, and its estimate
+    of the image."""
     denoiser, noisy_images, estimates = drawing.denoiser, [], []
 
     def keep(step, noisy, prediction):
@@ -214,9 +217,10 @@ def save_reverse_process(drawing: Drawing, file: Path) -> Path:
     label = drawing.classes_in_turn(1)
     label = None if label is None else label.to(denoiser.device)
     with torch.inference_mode():
-        drawing.sampler(denoiser, noise(0), label, steps=10, fresh_noise=lambda step: noise(step + 1), callback=keep)
+        way = {"steps": min(steps, MOST_STEPS), "fresh_noise": lambda step: noise(step + 1)}
+        drawing.sampler(denoiser, noise(0), label, callback=keep, **way)
     strips = {"noisy": torch.stack(noisy_images), "image estimate": torch.stack(estimates)}
-    return save_strips(strips, [f"call {i + 1}" for i in range(len(noisy_images))], file)
+    return save_strips(strips, [f"step {i + 1}" for i in range(len(noisy_images))], file)
 
 
 def save_strips(strips: dict[str, Tensor], titles: list[str], file: Path) -> Path:

@@ -248,13 +248,16 @@ class Run:
     def _write_results(self, results: dict) -> None:
         write_json(self.results_file, results)
 
-    def remove_if_empty(self) -> None:
-        """Leave no trace of a run that never began: drop its empty folder and what is empty above it."""
-        for folder in (self.folder, *self.folder.parents[:2]):
+    def remove_if_empty(self, above: int = 2) -> None:
+        """Leave no trace of a run that never began: drop its empty folder and what is empty above it, so many levels."""
+        for folder in (self.folder, *self.folder.parents[:above]):
             if folder.is_dir():
-                if any(folder.iterdir()) or folder.resolve() == Path.cwd():
+                if folder.resolve() == Path.cwd():
                     return
-                folder.rmdir()
+                try:
+                    folder.rmdir()
+                except OSError:  # it is not empty, or a link, or not ours
+                    return
 
 
 def config_hash(config: dict) -> str:

@@ -7,6 +7,7 @@ from diffusion_lab.export.subject import Exported, Subject
 from diffusion_lab.figures import declared
 from diffusion_lab.files import write_text
 from diffusion_lab.sizes import size_text
+from diffusion_lab.wording import counted
 
 LICENCES = {  # of the images, by data.name, as their makers state it
     "mnist_5k": 'CC BY-SA 3.0 (LeCun, Cortes and Burges, "The MNIST database of handwritten digits")',
@@ -55,15 +56,22 @@ def card(subject: Subject, exported: Exported) -> str:
 
 def _data(config: dict) -> str:
     most = config["data"].get("max_images")
-    return f"{data_name(config['data'])}" + (f", its first {most:,} images" if most else "") + f", {config['epochs']} epochs"
+    return f"{data_name(config['data'])}" + (f", its first {most:,} images" if most else "") + f", {_budget(config)}"
+
+
+def _budget(config: dict) -> str:
+    """How long it was trained: epochs, or steps or minutes in place of them."""
+    given = [counted(config[key], key.removesuffix("s")) for key in ("epochs", "steps", "minutes") if config.get(key)]
+    return " or ".join(given)
 
 
 def _choices(config: dict) -> list[str]:
     words = config.get("choices", {})
     rows = [f"| {part} | {words[part]} |" for part in PARTS if words.get(part)]
-    more = [f"| {key} | {config[key]} |" for key in ("epochs", "batch_size", "seed") if key in config]
+    keys = ("epochs", "steps", "minutes", "batch_size", "seed")
+    more = [f"| {key} | {config[key]} |" for key in keys if config.get(key) is not None]
     drawn = [
-        f"| network calls an image | {config['sampler']['steps']} |",
+        f"| steps of the sampler | {config['sampler']['steps']} |",
         f"| scale of guidance | {config['guidance'].get('scale', 1)} |",
     ]
     return ["| choice | |", "|---|---|", *rows, *more, *drawn]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from diffusion_lab.checkpoints import Checkpoint
 from diffusion_lab.denoiser import Denoiser
-from diffusion_lab.experiments.runs import Run
+from diffusion_lab.experiments.runs import Run, data_name
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,9 @@ class Subject:
 
     @property
     def name(self) -> str:
-        """Of the experiment."""
-        return self.config["name"]
+        """Of the experiment; where its data name it, as `folder`, what those are called."""
+        data = self.config["data"]
+        return data_name(data) if self.config["name"] == data["name"] else self.config["name"]
 
 
 @dataclass(frozen=True)

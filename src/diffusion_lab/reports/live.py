@@ -50,6 +50,8 @@ def traces(folder: Path) -> dict[Path, int]:
 
 def _is_worked_on(run: Run) -> bool:
     """Whether its lock is there and held."""
+    if not run.folder.is_dir():  # any more: to ask for its lock would make the one above it again
+        return False
     lock = run.lock()
     if not Path(lock.lock_file).exists():
         return False

@@ -181,11 +181,11 @@ def _samples(ready: Drawing, images: torch.Tensor, setting: Setting) -> tracking
 def _drawn(ready: Drawing, setting: Setting) -> dict[str, Path | tracking.Samples]:
     """Pictures, by name, and under `samples` what a table is made of."""
     grid = cache(lambda: grid_images(setting.config, ready))
-    run, decoded = setting.run, setting.decoded
+    run, decoded, steps = setting.run, setting.decoded, setting.config["sampler"]["steps"]
     pixels = Split(decoded, decoded.held_out).__getitems__([0]).pixels[0]
     return pictures.drawn(
         final_samples=lambda: pictures.save_class_grid(grid(), ready.conditions.names, run.final_grid),
         forward_process=lambda: pictures.save_forward_process(ready.denoiser, pixels, run.samples / "forward.png"),
-        reverse_process=lambda: pictures.save_reverse_process(ready, run.samples / "reverse.png"),
+        reverse_process=lambda: pictures.save_reverse_process(ready, steps, run.samples / "reverse.png"),
         samples=lambda: _samples(ready, grid(), setting),
     )

@@ -151,7 +151,7 @@ def shorter_training(config: dict) -> Checkpoint | None:
     check_same_training(checkpoint.config, config, checkpoint.path)
     minutes = checkpoint.state["callbacks"]["Timer"]["time_elapsed"]["train"] / 60
     behind = {
-        "epochs": checkpoint.state["epoch"] + 1,
+        "epochs": checkpoint.state["epoch"] + _ends_an_epoch(checkpoint),
         "steps": checkpoint.state["global_step"],
         "minutes": round(minutes, 1),
     }
@@ -306,6 +306,8 @@ def _cost(checkpoint: Checkpoint, images: Images, model: NoisyModel) -> dict:
     clocks = checkpoint.state["callbacks"]  # of all sessions of a resumed run
     seconds, epochs = clocks["Throughput"]["seconds"], checkpoint.state["epoch"] + 1
     seen = clocks["Throughput"].get("images") or epochs * len(images.train)  # an older version did not count them
+    if not _ends_an_epoch(checkpoint):
+        epochs = round(seen / len(images.train), 2)
     return {
         "parameters": sum(parameter.numel() for parameter in model.network.parameters()),
         "epochs": epochs,
@@ -314,6 +316,11 @@ def _cost(checkpoint: Checkpoint, images: Images, model: NoisyModel) -> dict:
         "fit_seconds": clocks["Timer"]["time_elapsed"]["train"],  # validation and pictures as well
         "train_images_per_second": seen / seconds,
     }
+
+
+def _ends_an_epoch(checkpoint: Checkpoint) -> bool:
+    """Whether the epoch that it was written in was over then."""
+    return bool(checkpoint.state["loops"]["fit_loop"]["epoch_loop.batch_progress"]["is_last_batch"])
 
 
 def _versions() -> dict:
