@@ -17,8 +17,8 @@ FEWEST = 4  # images: a KID takes as many
 def reconstruction_figures(
     remake: Callable[[Tensor], Tensor], batches: Callable[[], Iterable[Tensor]], extractor: nn.Module, seed: int, autocast
 ) -> dict:
-    """`psnr` in dB, `ssim` (torchmetrics': a Gaussian window, without the borders that it does not fit into) and `l1`, each a
-    mean over all images, and `reconstruction_kid` between them and what was made.
+    """`psnr` in dB, `ssim` (torchmetrics': a Gaussian window, without the borders that it does not fit into) and `l1`, each
+    a mean over all images, and `reconstruction_kid` between them and what was made.
 
     Args:
         remake: uint8 pixels (B, C, H, W) to values from 0 to 1.
