@@ -1,5 +1,7 @@
 """Trainings of so many steps or minutes, cut short and gone on with in the middle of an epoch."""
 
+import math
+import re
 import shutil
 from pathlib import Path
 
@@ -139,3 +141,23 @@ def test_steps_go_on_from_minutes_at_the_rate_of_their_own_schedule(tmp_path):
     unbroken = [row["lr-AdamW"] for row in trained(tmp_path / "unbroken", *whole).curves() if "lr-AdamW" in row]
     assert rates[-6:] == pytest.approx(unbroken[-6:])
     assert rates[-6] > 0
+
+
+@pytest.mark.slow
+def test_minutes_go_on_from_epochs_at_the_rate_of_their_own_schedule(tmp_path, caplog):
+    """That of the share of the minutes that the epochs took, not of the epochs, after which the rate was next to nothing."""
+    options = ("learning_rate=warmup_cosine", "trainer.log_every_n_steps=1")
+    shorter = trained(tmp_path / "shorter", "epochs=1", *options)
+    minutes = 2 * shorter.results()["fit_seconds"] / 60
+    with caplog.at_level("INFO"):
+        longer = trained(tmp_path / "longer", f"minutes={minutes}", *options, f"resume_from={shorter.folder}")
+    [said] = re.findall(r"learning rate: (\S+) from here, as its schedule over .* min has it after (\d+) %", caplog.text)
+    rate, share = float(said[0]), int(said[1]) / 100
+    assert 0.49 <= share < 0.75  # its own start costs some time
+    first = next(row["lr-AdamW"] for row in longer.curves() if row["step"] == 5 and "lr-AdamW" in row)
+    assert first == pytest.approx(rate, rel=0.005)
+    config = longer.config()
+    peak, warmup = config["optimizer"]["lr"], config["learning_rate"]["warmup"]
+    expected = [peak * (1 + math.cos(math.pi * (at - warmup) / (1 - warmup))) / 2 for at in (share + 0.01, share - 0.01)]
+    assert expected[0] <= rate <= expected[1]
+    assert longer.results()["fit_seconds"] >= 60 * minutes
