@@ -484,3 +484,13 @@ def test_a_tie_is_called_alike(tmp_path):
     runs = [made_run(tmp_path, 0.1 + seed / 100, seed, loss=loss) for loss in ("mae", "mse") for seed in (0, 1)]
     by_title, _ = sections(runs)
     assert "are alike on KID: the difference is 0.0000 [0.0000, 0.0000]" in by_title["Effect of each choice"].sentences[0]
+
+
+def test_a_run_of_minutes_beside_one_of_epochs(tmp_path):
+    runs = [
+        made_run(tmp_path, 0.1, settings={"epochs": 2}),
+        made_run(tmp_path, 0.2, settings={"epochs": None, "minutes": 5}, results={"epochs": 1.7}),
+    ]
+    by_title, found = sections(runs)
+    assert sorted(found.cells["trained_epochs"]) == [1.7, 2.0]
+    assert list(by_title["Ranking by KID"].table["rank"]) == [1, 2]

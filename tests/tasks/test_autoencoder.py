@@ -128,3 +128,18 @@ def test_the_next_command_is_for_the_same_images(tmp_path):
     assert (script, shlex.split(words)) == ("train", ["space=latents", f"space.autoencoder={place}", *images])
     resumed = ["task=autoencoder", *images, "epochs=6", f"resume_from={tmp_path / 'run'}"]
     assert shlex.split(longer) == resumed
+
+
+@pytest.mark.parametrize(
+    ("typed", "twice"),
+    [
+        (["minutes=10"], "minutes=20"),
+        (["minutes=0.5", "minutes=1.5"], "minutes=3"),
+        (["steps=5000"], "steps=10000"),
+        (["steps=null"], "epochs=4"),
+        ([], "epochs=4"),
+    ],
+)
+def test_the_next_training_is_twice_as_long_in_its_own_unit(tmp_path, typed, twice):
+    *_, (_, words) = next_commands(AutoencoderTask, Run(tmp_path / "run"), {"epochs": 1.73}, typed)
+    assert words.split() == [twice, f"resume_from={tmp_path / 'run'}"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import shlex
 import sys
 from functools import partial
@@ -186,13 +187,23 @@ def next_commands(task: type[Task], run: Run, results: dict, typed: list[str]) -
     images = shlex.join(word for word in typed if word.startswith(IMAGES))
     after = task.next(short(run.last_checkpoint))
     after = [(script, f"{words} {images}".strip() if script == "train" else words) for script, words in after]
+    twice = _twice(typed, results)
     typed = [word for word in typed if not word.startswith(NOT_AGAIN)]
     words = shlex.join(typed).split(" ") if typed else []
-    longer = [*words, f"epochs={math.ceil(2 * results['epochs'])}", f"resume_from={shlex.quote(short(run.folder))}"]
+    longer = [*words, twice, f"resume_from={shlex.quote(short(run.folder))}"]
     if not {"loss", "schedule"} <= set(task.groups):
         return [*after, ("train", " ".join(longer))]
     compared = [*(word for word in words if not word.startswith(("loss=", "schedule="))), *COMPARED]
     return [*after, ("train", " ".join(longer)), ("train", " ".join(["-m", *compared, "epochs=2"]))]
+
+
+def _twice(typed: list[str], results: dict) -> str:
+    """A training twice as long, in the unit that this one was typed in."""
+    for unit in ("minutes", "steps"):
+        amounts = [word.partition("=")[2] for word in typed if word.startswith(f"{unit}=")]
+        if amounts and re.fullmatch(r"[0-9.]+", amounts[-1]):
+            return f"{unit}={2 * float(amounts[-1]):g}" if unit == "minutes" else f"{unit}={2 * int(amounts[-1])}"
+    return f"epochs={math.ceil(2 * results['epochs'])}"
 
 
 def _print_end(run: Run, results: dict, cfg: DictConfig) -> None:
