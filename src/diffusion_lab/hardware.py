@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+from diffusion_lab import ranks
 from diffusion_lab.errors import UserError
 
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
@@ -105,6 +106,14 @@ def has_compiler() -> bool:
 def compile_mode(device: torch.device, parameters: int) -> str:
     """torch.compile's mode: CUDA graphs for networks so small that a GPU would wait for their kernels to be launched."""
     return "reduce-overhead" if device.type == "cuda" and parameters < 50e6 else "default"
+
+
+def processes(trainer: dict) -> int:
+    """How many processes train, each on a device of its own, with these settings of Lightning's."""
+    if ranks.count() > 1 or not trainer.get("strategy"):
+        return ranks.count()
+    devices = trainer["devices"]
+    return max(1, torch.cuda.device_count()) if devices == "auto" else int(devices)
 
 
 def has_room(device: torch.device, size: int) -> bool:

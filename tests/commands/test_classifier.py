@@ -33,7 +33,20 @@ FIGURES = ("cross_entropy", "accuracy", "accuracy_by_time")
 KEYS = {
     *FIGURES,
     *("real_images", "weights", "parameters", "epochs", "steps", "train_seconds", "fit_seconds", "train_images_per_second"),
-    *("held_out", "score_seconds", "seed", "precision", "choices", "versions", "config_hash", "status", "figures", "alarms"),
+    *(
+        "held_out",
+        "score_seconds",
+        "devices",
+        "images_per_step",
+        "seed",
+        "precision",
+        "choices",
+        "versions",
+        "config_hash",
+        "status",
+        "figures",
+        "alarms",
+    ),
 }
 
 

@@ -1,5 +1,8 @@
 """Precision and devices: two processes on the CPU, bf16 on request."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -10,7 +13,7 @@ from diffusion_lab.commands.train import train
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.hardware import choose_precision, pick_device
 from tests.commands.test_edit import written_checkpoint
-from tests.conftest import TINY, composed
+from tests.conftest import PROJECT, TINY, composed
 from tests.needs import needs_gpu
 from tests.typed import type_command
 
@@ -43,15 +46,44 @@ def test_a_gpu_trains_the_same_command(tmp_path):
     assert results["noise_loss"] < 1.2
 
 
+TOGETHER = (*TINY, "logger.mode=offline", "trainer.accelerator=cpu", "trainer.log_every_n_steps=1")
+
+
+def curves(folder):
+    """{(step, name): value} of what does not measure time."""
+    timed = ("images_per_second", "train_seconds", "final/", "epoch")
+    rows = Run(folder).curves()
+    return {(row["step"], key): value for row in rows for key, value in row.items() if not key.startswith(timed)}
+
+
+def torchrun(folder, processes, *options):
+    """A training that torchrun has started."""
+    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}", "--standalone"]
+    command += [str(PROJECT / "src/train.py"), *TOGETHER, "trainer=ddp_cluster", *options]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+
+
 @pytest.mark.slow
-def test_two_processes_train_one_run(tmp_path):
-    options = ("trainer=ddp", "trainer.accelerator=cpu", "trainer.devices=2", "hydra.run.dir=run")
-    result = type_command(tmp_path, "train", *TINY, *options)
-    assert result.returncode == 0, result.stderr
-    results = Run(tmp_path / "run").results()
-    assert results["steps"] < 2 * 5  # each takes half of the five batches an epoch
+@pytest.mark.parametrize("launcher", ["torchrun", "spawned"])
+def test_two_processes_train_as_one(tmp_path, launcher):
+    """The same curves to 1e-5, one run, one W&B run."""
+    alone = type_command(tmp_path, "train", *TOGETHER, "batch_size=32", "hydra.run.dir=one")
+    assert alone.returncode == 0, alone.stderr
+    if launcher == "torchrun":
+        together = torchrun(tmp_path, 2, "batch_size=16", "hydra.run.dir=two")
+    else:
+        options = ("batch_size=16", "trainer=ddp", "trainer.devices=2", "hydra.run.dir=two")
+        together = type_command(tmp_path, "train", *TOGETHER, *options)
+    assert together.returncode == 0, together.stderr
+    one, two = curves(tmp_path / "one"), curves(tmp_path / "two")
+    assert one.keys() == two.keys()
+    assert two == pytest.approx(one, abs=1e-5)
+    results = Run(tmp_path / "two").results()
+    assert (results["devices"], results["images_per_step"]) == (2, 32)
+    assert results["steps"] == Run(tmp_path / "one").results()["steps"]
     assert results["train_seconds"] > 0
-    assert len(list(tmp_path.glob("run/wandb/offline-run-*"))) >= 1
+    assert len(list(tmp_path.glob("two/wandb/offline-run-*"))) == 1
+    assert not list(tmp_path.glob(".*.lock"))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

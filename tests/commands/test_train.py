@@ -37,6 +37,8 @@ KEYS = {
         "train_seconds",
         "fit_seconds",
         "score_seconds",
+        "devices",
+        "images_per_step",
         "train_images_per_second",
         "seed",
         "config_hash",

@@ -5,8 +5,10 @@ from math import isfinite
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
 from omegaconf import DictConfig, ListConfig, OmegaConf
 
+from diffusion_lab import ranks
 from diffusion_lab.commands.additions import check_additions
 from diffusion_lab.commands.latents import check_latents
 from diffusion_lab.commands.ranges import check_ranges
@@ -40,6 +42,7 @@ MEASURED_WITH = {  # an objective: the setting without which it is not measured
 def check(cfg: DictConfig) -> None:
     """Raise UserError for a number out of range, an unknown word, or a data.root that does not exist."""
     check_additions(cfg)
+    _check_processes(cfg)
     check_ranges(cfg)
     _fetch_artifacts(cfg)
     check_latents(cfg)
@@ -98,6 +101,27 @@ def _check_pretrained(cfg: DictConfig) -> None:
         for text in asked if isinstance(asked, ListConfig) else [asked]:
             if isinstance(text, int | float):
                 raise UserError(f"{key}={asked} must be text: a number wants quotes in quotes, {key}=\"'{text}'\"")
+
+
+def _check_processes(cfg: DictConfig) -> None:
+    """Raise UserError where the processes that train are not those that were started."""
+    strategy, count = OmegaConf.select(cfg, "trainer.strategy"), ranks.count()
+    if count > 1 and strategy != "ddp":
+        raise UserError(
+            f"torchrun or srun has started {count} processes: train.py shares the work among them with trainer=ddp_cluster, "
+            "all else wants one"
+        )
+    if strategy == "ddp" and ranks.place() is None:
+        raise UserError(
+            "trainer=ddp_cluster is for processes that torchrun or srun has started: type `torchrun --nproc-per-node=2` for "
+            "`python`, or take trainer=ddp, which starts them itself on this machine"
+        )
+    if count > 1 and "BasicLauncher" in str(OmegaConf.select(HydraConfig.get(), "launcher._target_")) and _is_multirun():
+        raise UserError("-m runs one job after the other in one process: start each with torchrun or srun, or take submitit")
+
+
+def _is_multirun() -> bool:
+    return HydraConfig.get().mode == RunMode.MULTIRUN
 
 
 def _check_objective(cfg: DictConfig) -> None:

@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
+from diffusion_lab import ranks
 from diffusion_lab.conf_path import CHECKOUT, PROJECT
 from diffusion_lab.errors import user_error_in
 from diffusion_lab.figures import declared
@@ -26,7 +27,8 @@ def exit_on_user_error(function: Callable, *arguments):
         mistake = user_error_in(error)
         if mistake is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
-        print(f"error: {' '.join(str(mistake).split())}", file=sys.stderr)
+        who = "error" if ranks.is_first() else f"error in process {ranks.place().rank}"
+        print(f"{who}: {' '.join(str(mistake).split())}", file=sys.stderr)
         sys.exit(1)
 
 

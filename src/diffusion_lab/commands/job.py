@@ -11,6 +11,7 @@ from pathlib import Path
 from filelock import Timeout
 from omegaconf import DictConfig
 
+from diffusion_lab import ranks
 from diffusion_lab.commands.checks import plain
 from diffusion_lab.commands.console import exit_on_user_error
 from diffusion_lab.commands.data import forget_sources
@@ -42,14 +43,16 @@ def attempt(
         try:
             return exit_on_user_error(_noting_divergence, work, resolved, cfg, run)
         finally:
-            run.remove_if_empty()
+            if ranks.is_first():
+                run.remove_if_empty()
     try:
         results = work(cfg, run)
         log.info("%s: %s %.4g", run.folder.name, cfg.objective, results.get(cfg.objective, math.nan))
         return results
     except StoppedEarly as stop:
         log.info("%s: %s", run.folder.name, stop)
-        run.stop_early(str(stop), resolved(cfg))
+        if ranks.is_first():
+            run.stop_early(str(stop), resolved(cfg))
         return None
     except Exception as error:
         mistake = user_error_in(error)
@@ -57,6 +60,8 @@ def attempt(
             traceback.print_exc()
         reason = str(mistake or f"{type(error).__name__}: {error}")
         log.error("error: %s", reason)
+        if not ranks.is_first():
+            return None
         config = _config_of(cfg, resolved)
         with contextlib.suppress(UserError):  # that the folder holds somebody else's files, as was said
             run.begin(config)  # sets aside a finished run of another configuration, which a failure must not overwrite
@@ -78,7 +83,8 @@ def _noting_divergence(work: Callable, resolved: Callable, cfg: DictConfig, run:
     try:
         return work(cfg, run)
     except Diverged as error:
-        run.fail(str(error), resolved(cfg))
+        if ranks.is_first():
+            run.fail(str(error), resolved(cfg))
         raise
 
 
@@ -107,13 +113,20 @@ class Work:
     def finish(self, results: dict) -> dict:
         """Write results.json with status "finished"; returns the results."""
         results = {**results, "config_hash": config_hash(self.config)}
-        self.run.finish(results)
+        if ranks.is_first():
+            self.run.finish(results)
         return results
 
 
 @contextlib.contextmanager
 def alone(run: Run, config: dict) -> Iterator[Work]:
-    """Be the only process that works in `run`'s folder; what `config` gave there already is not run again."""
+    """Be the only process that works in `run`'s folder; what `config` gave there already is not run again. Of several that
+    share a training, the first one is; the others are told what it found, and leave when it is done."""
+    ranks.join()
+    if not ranks.is_first():
+        yield Work(run, config, ranks.from_first())
+        ranks.wait()
+        return
     run.check_place()
     lock = run.lock()
     try:
@@ -128,7 +141,10 @@ def alone(run: Run, config: dict) -> Iterator[Work]:
             run.begin(found.config())
         if finished:
             log.info("%s is finished: its results are shown, nothing is run again", run.folder.name)
-        yield Work(run, config, run.results() if finished else None)
+        results = run.results() if finished else None
+        ranks.from_first(results)
+        yield Work(run, config, results)
+        ranks.wait()
     finally:
         Path(lock.lock_file).unlink(missing_ok=True)
         lock.release()

@@ -40,6 +40,8 @@ def say_network(config: dict, module: Training, machine: Machine, images: int) -
     """The network, the device and the budget; `images` are those of an epoch."""
     import torch
 
+    from diffusion_lab.hardware import processes
+
     parameters = sum(parameter.numel() for parameter in module.model.network.parameters())
     device = machine.device.type
     named = torch.cuda.get_device_name() if device == "cuda" else f"{device}, {counted(torch.get_num_threads(), 'thread')}"
@@ -50,6 +52,9 @@ def say_network(config: dict, module: Training, machine: Machine, images: int) -
         named,
         machine.precision,
     )
-    steps = -(-images // (config["batch_size"] * config["accumulate"]))
+    count = processes(config["trainer"])
+    batches = config["accumulate"] * count
+    steps = -(-images // (config["batch_size"] * batches))
     at_once = f"{config['batch_size']} images" + (f" x {config['accumulate']}" if config["accumulate"] > 1 else "")
+    at_once += f" on each of {count} devices, {config['batch_size'] * batches} in all" if count > 1 else ""
     log.info("training     %s, an epoch being %s of %s", module.budget, counted(steps, "step"), at_once)

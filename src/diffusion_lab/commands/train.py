@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from diffusion_lab import ranks
 from diffusion_lab.commands import threads
 from diffusion_lab.commands.checks import check, check_labels, plain
 from diffusion_lab.commands.console import command, print_figures, short
@@ -52,7 +53,11 @@ def train(cfg: DictConfig, folder: str, is_multirun: bool) -> float:
     """
     run = Run(Path(folder))
     logging.getLogger("diffusion_lab.commands.opening").disabled = is_multirun  # where there is a line a job
+    if not ranks.is_first():
+        logging.disable(logging.INFO)
     results = attempt(run_once, partial(training_config, run=run), cfg, run, is_multirun)
+    if not ranks.is_first():
+        return math.inf
     if not is_multirun:
         _print_end(run, results, cfg)
     return to_minimise(results, cfg.objective)
@@ -135,19 +140,23 @@ def fit(config: dict, run: Run) -> dict:
     config = with_names(config, source)
     torch.manual_seed(config["seed"])
     model = build(config["model"], "model")
-    decoded = decode_source(config["data"], source)
+    with ranks.first_before_others():
+        decoded = decode_source(config["data"], source)
     task = build(config["task"], "task")
     computer = machine(config["trainer"]["accelerator"], config["trainer"]["precision"])
-    images = images_for(model, config, decoded, computer.device)
+    with ranks.first_before_others():
+        images = images_for(model, config, decoded, computer.device)
     setting = Setting(config, run, decoded, computer)
     prepare(model, config, images)
     task.check(model, setting)
     shorter = fitting.shorter_training(config)
     module = fitting.training_of(task, model, setting)
     say_network(config, module, computer, len(images.train))
-    if config["rehearsal"] and not (shorter or run.has_begun(config)):
-        rehearse(task, module, setting)
-    run.begin(setting.config)
+    if ranks.is_first():
+        if config["rehearsal"] and not (shorter or run.has_begun(config)):
+            rehearse(task, module, setting)
+        run.begin(setting.config)
+    ranks.wait()
     return fitting.fit(task, module, images, setting, shorter, card_of)
 
 

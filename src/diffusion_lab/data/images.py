@@ -83,10 +83,11 @@ class Images(LightningDataModule):
 
     def state_dict(self) -> dict:
         loop = self.trainer.fit_loop.epoch_loop
-        return {"batches": loop.batch_progress.current.ready % self.trainer.num_training_batches}
+        batches = loop.batch_progress.current.ready % self.trainer.num_training_batches
+        return {"batches": batches, "devices": self.trainer.world_size}
 
     def load_state_dict(self, state: dict) -> None:
-        self.batches_done = state["batches"]
+        self.batches_done = state["batches"] * state.get("devices", 1) // self.trainer.world_size
 
     def setup(self, stage: str) -> None:
         """Put the images on a GPU that has room for them, so that no batch is waited for; else batches are pinned."""
@@ -98,12 +99,16 @@ class Images(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         # On one device too: Lightning tells this sampler the epoch, so a resumed run sees the order of an unbroken one.
-        replicas, rank = (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
+        replicas, rank = self._place()
         done = self.batches_done * self.batch_size
         return self._loader(self.train, EpochOrder(self.train, replicas, rank, self.seed, done))
 
     def val_dataloader(self) -> DataLoader:
-        return self._loader(self.held_out, None)
+        replicas, rank = self._place()  # each image once: Lightning's own sampler repeats some, so that all have as many
+        return self._loader(self.held_out, range(rank, len(self.held_out), replicas) if replicas > 1 else None)
+
+    def _place(self) -> tuple[int, int]:
+        return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
 
     def _loader(self, split: Split, sampler: DistributedSampler | None) -> DataLoader:
         own = torch.Generator()  # else each new iterator takes a number from the global one

@@ -134,6 +134,18 @@ def csv_only(run: Run, config: dict, mode: str) -> None:
     """Nothing beside metrics.csv. `mode` is not used."""
 
 
+class Unheard(Logger):
+    """What all processes but the first one log to: the curves are one run's."""
+
+    name, version = "unheard", ""
+
+    def log_metrics(self, metrics: dict, step: int | None = None) -> None:
+        pass
+
+    def log_hyperparams(self, *_) -> None:
+        pass
+
+
 class _CurveWriter(ExperimentWriter):
     """Lightning's writer of metrics.csv, from which a kill at any moment takes no row that was written."""
 

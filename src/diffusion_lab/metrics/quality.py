@@ -124,7 +124,9 @@ def _thin(x: Tensor) -> Tensor:
 def _kid(real: Tensor, generated: Tensor, subsets: int, subset_size: int) -> tuple[float, float]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # "will save all extracted features in buffer": meant to
-        metric = KernelInceptionDistance(_Features(real.shape[1]), subsets=subsets, subset_size=subset_size)
+        metric = KernelInceptionDistance(
+            _Features(real.shape[1]), subsets=subsets, subset_size=subset_size, sync_on_compute=False
+        )
     metric.update(real.double(), real=True)
     metric.update(generated.double(), real=False)
     mean, std = metric.compute()

@@ -16,6 +16,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor
 from lightning.pytorch.loggers import Logger
 
+from diffusion_lab import ranks
 from diffusion_lab.averages import FOLDER
 from diffusion_lab.checkpoints import Checkpoint, load_checkpoint
 from diffusion_lab.data.images import Images
@@ -73,7 +74,10 @@ def fit(
     quiet_lightning()
     keep_freed_memory()
     config, run = setting.config, setting.run
-    start = resumed_from(run, config) or with_history(shorter, run, config)
+    start = start_of(run, config, shorter)
+    if not ranks.is_first():
+        _train(task, module, images, setting, [tracking.Unheard()], start)
+        return {}
     done = start.state["global_step"] if start else None
     loggers = [
         tracking.metrics_csv(run, done),
@@ -104,6 +108,15 @@ def fit(
     finally:
         tracking.close(loggers, failed)
     return results
+
+
+def start_of(run: Run, config: dict, shorter: Checkpoint | None) -> Checkpoint | None:
+    """What the training goes on from, in all processes what the first one finds; None for a new one."""
+    found = (resumed_from(run, config) or with_history(shorter, run, config)) if ranks.is_first() else None
+    path = ranks.from_first(found and found.path)
+    if ranks.is_first() or path is None:
+        return found
+    return shorter if shorter and shorter.path == path else load_checkpoint(path, trusted=None)
 
 
 def resumed_from(run: Run, config: dict) -> Checkpoint | None:
@@ -204,12 +217,24 @@ def _train(
         "max_epochs": config["epochs"] or -1,
         "precision": setting.machine.precision,
         "enable_progress_bar": _is_watched(),
+        "use_distributed_sampler": False,  # `Images` brings its own
     }
+    here = ranks.place()
+    if here:
+        settings |= {"devices": here.local_count, "num_nodes": here.count // here.local_count}
     early = StopEarly(config["monitor"], RunningTrial(**config["trial"]).is_to_stop) if config["trial"] else None
     callbacks = [*task.callbacks(setting), *standard_callbacks(config, run), *([early] if early else [])]
     more = {"callbacks": callbacks, "logger": loggers, "plugins": SafeCheckpoints(), "default_root_dir": str(run.folder)}
     trainer: Trainer = build(settings, "trainer", **more)
-    trainer.fit(module, datamodule=images, ckpt_path=start and start.path, weights_only=True)
+    try:
+        trainer.fit(module, datamodule=images, ckpt_path=start and start.path, weights_only=True)
+    except Exception as error:
+        if not ranks.lost(error):
+            raise
+        raise UserError(
+            "another process of this training has ended, which no process goes on without: see what it said; type the same "
+            "command again to go on from the last checkpoint"
+        ) from error
     if trainer.interrupted:
         raise KeyboardInterrupt
     if early and early.why:
@@ -291,6 +316,7 @@ def _results(
         **_cost(checkpoint, images, model),
         "seed": setting.config["seed"],
         "precision": setting.machine.precision,
+        **_devices(checkpoint),
         "choices": _choices(task, setting.config),
         "versions": _versions(),
         "score_seconds": time.perf_counter() - began,
@@ -300,6 +326,12 @@ def _results(
 def _choices(task: Task, config: dict) -> dict[str, str]:
     """The words that play a part."""
     return {group: word for group, word in config["choices"].items() if group in task.groups}
+
+
+def _devices(checkpoint: Checkpoint) -> dict:
+    """On how many devices was trained, at the end at least, and how many images made a step."""
+    devices, config = checkpoint.state.get("devices", 1), checkpoint.config
+    return {"devices": devices, "images_per_step": devices * config["batch_size"] * config.get("accumulate", 1)}
 
 
 def _cost(checkpoint: Checkpoint, images: Images, model: NoisyModel) -> dict:
@@ -338,6 +370,8 @@ def quiet_lightning() -> None:
         ".*Checkpoint directory .* exists.*",
         ".*smaller than the logging.*",
         ".*your dataloader is not resumable.*",  # it is: its sampler
+        ".*Grad strides do not match bucket view strides.*",  # one copy more
+        ".*sync_dist=True.*",  # clocks are the first process's
         ".*The dirpath has changed.*",  # from that of the shorter training
     ):
         warnings.filterwarnings("ignore", message)

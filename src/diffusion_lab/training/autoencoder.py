@@ -33,7 +33,7 @@ class AutoencoderTraining(Training):
     def draw(self, batch: Batch) -> tuple[Tensor, Tensor]:
         image, network = self.model.space.encode(batch.pixels), self.model.network
         small = (len(image), network.latent_channels, *(side // network.factor for side in image.shape[2:]))
-        return image, torch.randn(small, device=image.device)
+        return image, self.noise_like(torch.empty(small, device=image.device))
 
     def objective(self, image: Tensor, noise: Tensor) -> Tensor:
         """The loss, a scalar, of images (B, C, H, W) from -1 to 1, with this noise on their latents."""

@@ -31,10 +31,10 @@ class Budget:
             return TICKS
         return self.steps or trainer.estimated_stepping_batches
 
-    def share_done(self, trainer: Trainer) -> float:
-        """How much of it is behind, from 0 to 1."""
+    def share_done(self, trainer: Trainer, ahead: int = 0) -> float:
+        """How much of it is behind, from 0 to 1; the schedule is so many steps ahead of those taken."""
         if not self.minutes:
-            return trainer.global_step / self.schedule_steps(trainer)
+            return (trainer.global_step + ahead) / self.schedule_steps(trainer)
         clock = next(callback for callback in trainer.callbacks if isinstance(callback, Timer))
         shares = [clock.time_elapsed() / (60 * self.minutes)] + ([trainer.global_step / self.steps] if self.steps else [])
         return min(1.0, trainer.strategy.broadcast(max(shares)))  # one clock for all devices

@@ -10,6 +10,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 from lightning.pytorch.callbacks.progress.rich_progress import RichProgressBarTheme
 from torch import Tensor
 
+from diffusion_lab import ranks
 from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.errors import Diverged
 from diffusion_lab.wording import duration
@@ -198,5 +199,7 @@ class EveryNEpochs(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         epoch = trainer.current_epoch + 1
-        if trainer.is_global_zero and epoch % self.n == 0:
-            self.act(trainer, module.model, epoch)
+        if epoch % self.n == 0:
+            if trainer.is_global_zero:
+                self.act(trainer, module.model, epoch)
+            ranks.wait()  # a step would wait for the first process for half an hour, and then give up

@@ -1,8 +1,8 @@
 """The LightningModule of a NoisyClassifier: one training step, and how well it reads held-out images."""
 
 from collections.abc import Callable
+from functools import partial
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -27,7 +27,8 @@ class ClassifierTraining(Training):
 
     def draw(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         image = self.model.space.encode(batch.pixels)
-        return image, batch.label, torch.randn_like(image), self.times(len(image), self.device, self.model.schedule)
+        times = partial(self.times, device=self.device, schedule=self.model.schedule)
+        return image, batch.label, self.noise_like(image), self.shared(len(image), times)
 
     def objective(self, image: Tensor, label: Tensor, noise: Tensor, time: Tensor) -> Tensor:
         logits = self.model(self.model.noisy(image, noise, time), time)

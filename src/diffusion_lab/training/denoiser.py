@@ -1,6 +1,7 @@
 """The LightningModule of a denoiser: one training step, and its errors on held-out images."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -41,10 +42,10 @@ class DenoiserTraining(Training):
 
     def draw(self, batch: Batch) -> tuple[Tensor, ...]:
         count = len(batch.pixels)
-        hidden = torch.rand(count, device=self.device) < self.label_dropout
+        hidden = self.shared(count, partial(torch.rand, device=self.device)) < self.label_dropout
         image, augmented = self.augmentation(self.model.space.encode(batch.pixels))
-        noise = torch.randn_like(image)
-        time = self.times(count, self.device, self.model.schedule)
+        noise = self.noise_like(image)
+        time = self.shared(count, partial(self.times, device=self.device, schedule=self.model.schedule))
         progress = torch.full((), self.progress, device=self.device)  # no number: a compiled objective would be made anew
         drawn = image, torch.where(hidden, -1, batch.label), noise, time, progress
         return drawn if augmented is None else (*drawn, augmented)

@@ -13,6 +13,7 @@ from diffusion_lab.denoiser import NoisyModel
 from diffusion_lab.hardware import compile_mode
 from diffusion_lab.process.seeds import mixed
 from diffusion_lab.training.budget import TICKS, Budget
+from diffusion_lab.training.common import Common
 from diffusion_lab.training.learning_rates import put_at
 from diffusion_lab.training.midway import go_on_in_the_epoch
 
@@ -50,11 +51,13 @@ class Training(LightningModule):
         self.config = config
         self.compiled = compiled
         self.budget = budget or Budget()
+        self.devices_before = None  # of a training that goes on
+        self.ahead = 0
 
     @property
     def progress(self) -> float:
         """The share of the budget that is behind, from 0 to 1."""
-        return self.budget.share_done(self.trainer) if self._trainer else 0.0
+        return self.budget.share_done(self.trainer, self.ahead) if self._trainer else 0.0
 
     def objective(self, image: Tensor, label: Tensor, noise: Tensor, time: Tensor) -> Tensor:
         """The loss, a scalar, of images (B, C, H, W) in the model's space with this noise at these diffusion times (B,)."""
@@ -66,8 +69,23 @@ class Training(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = self.objective(*self.draw(batch))
-        self.log("train/loss", loss, on_step=True, on_epoch=True, prog_bar=True, batch_size=len(batch.pixels))
+        several = self._trainer is not None and self.trainer.world_size > 1
+        shown = {"on_step": True, "on_epoch": True, "prog_bar": True, "sync_dist": several}
+        self.log("train/loss", loss, batch_size=len(batch.pixels), **shown)
         return loss * self._weight(len(batch.pixels), batch_idx)
+
+    def shared(self, count: int, drawn: Callable[[int], Tensor]) -> Tensor:
+        """What `drawn(count)` gives, random numbers for `count` images. Of several processes each takes its own part of what
+        one would draw for all their images, so that they train as one would."""
+        devices = self.trainer.world_size if self._trainer else 1
+        if devices == 1:
+            return drawn(count)
+        with self.common:
+            return drawn(count * devices)[self.trainer.global_rank :: devices]
+
+    def noise_like(self, image: Tensor) -> Tensor:
+        """Normal random numbers in the shape and layout of images."""
+        return self.shared(len(image), lambda count: torch.randn_like(torch.cat([image] * (count // len(image)))))
 
     def _weight(self, images: int, batch_idx: int) -> float:
         """Of a batch's loss, so that the gradient of a step over several batches is the mean over its images. Lightning
@@ -81,6 +99,8 @@ class Training(LightningModule):
         return batches * images / of_the_step
 
     def on_train_epoch_start(self) -> None:
+        if self.trainer.world_size > 1:
+            self.common = Common(mixed(self.seed, self.current_epoch, 0), self.device)
         torch.manual_seed(mixed(self.seed, self.current_epoch, self.global_rank))
 
     def on_fit_start(self) -> None:
@@ -103,12 +123,20 @@ class Training(LightningModule):
     def on_train_start(self) -> None:
         """A training that goes on from a shorter one had another rate there: the schedule is that of the whole."""
         scheduler = self.lr_schedulers()
-        place = (
-            int(self.progress * TICKS) if self.budget.minutes else self.global_step
-        )  # that one may have counted otherwise
+        self.ahead = self._ahead()
+        # that one may have counted otherwise
+        place = int(self.progress * TICKS) if self.budget.minutes else self.global_step + self.ahead
         if self.global_step and isinstance(scheduler, LambdaLR) and put_at(scheduler, place):
             rate, done = scheduler.get_last_lr()[0], 100 * self.progress
             log.info("learning rate: %.3g from here, as its schedule over %s has it after %.0f %%", rate, self.budget, done)
+
+    def _ahead(self) -> int:
+        """By how many steps a schedule over epochs is ahead of the steps taken: none, but where a training goes on with
+        another number of devices, whose epochs have fewer steps or more."""
+        if not self.budget.epochs or self.devices_before in (None, self.trainer.world_size):
+            return 0
+        steps = self.budget.schedule_steps(self.trainer) / self.budget.epochs
+        return round(self.current_epoch * steps) - self.global_step
 
     def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
         # Lightning's own refuses fused optimizers under bf16, for the sake of a gradient scaler that bf16 does not have.
@@ -119,6 +147,8 @@ class Training(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         checkpoint["config"] = self.config
+        checkpoint["devices"] = self.trainer.world_size if self._trainer else 1
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
+        self.devices_before = checkpoint.get("devices", 1)
         go_on_in_the_epoch(checkpoint)

@@ -1,0 +1,54 @@
+"""Which process of a training this is, and where such processes are refused."""
+
+import pytest
+
+from diffusion_lab import ranks
+from diffusion_lab.commands.checks import check
+from diffusion_lab.errors import UserError
+from tests.conftest import composed
+
+TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "RANK": "9", "WORLD_SIZE": "16", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "8"}
+SRUN = {"SLURM_STEP_NUM_TASKS": "16", "SLURM_STEP_NUM_NODES": "2", "SLURM_PROCID": "9", "SLURM_LOCALID": "1"}
+
+
+@pytest.fixture
+def started(monkeypatch):
+    """Sets the environment of a process that was started so."""
+    for name in (*TORCHRUN, *SRUN):
+        monkeypatch.delenv(name, raising=False)
+    return lambda variables: [monkeypatch.setenv(*each) for each in variables.items()]
+
+
+def test_a_process_alone_waits_for_nobody(started):
+    assert ranks.place() is None and ranks.count() == 1 and ranks.is_first()
+    ranks.join()
+    with ranks.first_before_others():
+        assert ranks.from_first(3) == 3
+    assert ranks._waiting is None
+
+
+@pytest.mark.parametrize("variables", [TORCHRUN, SRUN], ids=["torchrun", "srun"])
+def test_the_tenth_of_sixteen_processes_on_two_machines(started, variables):
+    started(variables)
+    assert ranks.place() == ranks.Place(rank=9, count=16, local_rank=1, local_count=8)
+    assert not ranks.is_first()
+
+
+@pytest.mark.parametrize(
+    ("script", "variables", "options", "said"),
+    [
+        ("train", TORCHRUN, [], "16 processes.*trainer=ddp_cluster"),
+        ("train", SRUN, ["trainer=ddp", "trainer.devices=2"], "16 processes.*trainer=ddp_cluster"),
+        ("evaluate", SRUN, ["checkpoint=x.ckpt"], "all else wants one"),
+        ("train", {}, ["trainer=ddp_cluster"], "torchrun --nproc-per-node=2"),
+    ],
+)
+def test_processes_that_would_stand_in_each_others_way_are_refused(started, script, variables, options, said):
+    started(variables)
+    with pytest.raises(UserError, match=said):
+        check(composed(script, *options))
+
+
+def test_processes_of_torchrun_train_together(started):
+    started(TORCHRUN)
+    check(composed("train", "trainer=ddp_cluster"))
