@@ -103,9 +103,10 @@ def has_compiler() -> bool:
     return any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++"))
 
 
-def compile_mode(device: torch.device, parameters: int) -> str:
-    """torch.compile's mode: CUDA graphs for networks so small that a GPU would wait for their kernels to be launched."""
-    return "reduce-overhead" if device.type == "cuda" and parameters < 50e6 else "default"
+def compile_mode(device: torch.device, parameters: int, gradients_stay: bool = False) -> str:
+    """torch.compile's mode: CUDA graphs for networks so small that a GPU would wait for their kernels to be launched.
+    Not where gradients stay in place, added up over batches or devices: a graph's next replay writes over its outputs."""
+    return "reduce-overhead" if device.type == "cuda" and parameters < 50e6 and not gradients_stay else "default"
 
 
 def processes(trainer: dict) -> int:

@@ -6,6 +6,7 @@ from lightning.pytorch import Trainer
 from diffusion_lab.data.cache import Decoded
 from diffusion_lab.data.images import Batch, Images
 from diffusion_lab.denoiser import NetworkDenoiser
+from diffusion_lab.hardware import compile_mode
 from diffusion_lab.networks.unet import UNet
 from diffusion_lab.process.levels import noise_power
 from diffusion_lab.process.schedules import Cosine
@@ -54,6 +55,33 @@ def test_labels_are_hidden_with_the_given_probability():
     labels = module.model.network.label
     assert set(labels.tolist()) == {-1, 3}
     assert abs((labels == -1).float().mean() - 0.1) < 0.02
+
+
+@pytest.mark.ci
+def test_each_job_of_a_long_multirun_is_compiled(monkeypatch):
+    """PyTorch gives up after eight variants of one function, and goes on without compiling."""
+    compiled, compile_ = [], torch.compile
+
+    def counting(function, **_):
+        return compile_(function, backend=lambda graph, inputs: compiled.append(graph) or graph.forward, dynamic=False)
+
+    monkeypatch.setattr(torch, "compile", counting)
+    batch = Batch(torch.zeros(4, 1, 2, 2), torch.zeros(4).long(), torch.arange(4))
+    counts = []
+    for _ in range(10):
+        module = training(torch.nn.MSELoss(reduction="none"))
+        module.compiled = True
+        module.on_fit_start()
+        before = len(compiled)
+        module.training_step(batch, 0)
+        counts.append(len(compiled) - before)
+    assert min(counts) > 0
+
+
+def test_graphs_that_write_over_their_outputs_are_not_for_gradients_that_stay():
+    gpu = torch.device("cuda")
+    assert compile_mode(gpu, 1_000_000) == "reduce-overhead"
+    assert compile_mode(gpu, 1_000_000, gradients_stay=True) == compile_mode(gpu, 60_000_000) == "default"
 
 
 @pytest.mark.ci

@@ -106,7 +106,11 @@ class Training(LightningModule):
     def on_fit_start(self) -> None:
         if self.compiled:
             # Not the network itself: checkpoints keep their keys, and drawing and scoring, of changing shapes, stay eager.
-            mode = compile_mode(self.device, sum(parameter.numel() for parameter in self.parameters()))
+            torch._dynamo.reset()  # of a multirun's earlier jobs: after eight variants of the objective it would stay eager
+            torch._dynamo.config.fail_on_recompile_limit_hit = True  # which would be slow without a word
+            trainer = self._trainer
+            gradients_stay = bool(trainer) and (trainer.accumulate_grad_batches > 1 or trainer.world_size > 1)
+            mode = compile_mode(self.device, sum(parameter.numel() for parameter in self.parameters()), gradients_stay)
             self.objective = torch.compile(self.objective, mode=mode, dynamic=False)
 
     def configure_optimizers(self):
