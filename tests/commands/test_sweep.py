@@ -152,5 +152,5 @@ def test_mistakes_get_one_line_and_leave_nothing(tmp_path, script, arguments, me
 def test_unknown_keys_are_answered_by_hydra(tmp_path):
     result = type_command(tmp_path, "sweep", str(SWEEPS / "quick.yaml"), "epoch=3")
     assert result.returncode == 1
-    assert "Could not override 'epoch'" in result.stderr
+    assert "there is no epoch: is it epochs?" in result.stderr
     assert not (tmp_path / "outputs").exists()
