@@ -9,7 +9,8 @@ from diffusion_lab.checkpoints import load_checkpoint
 from diffusion_lab.commands.export import export_checkpoint
 from diffusion_lab.commands.rounding import cost_of_rounding
 from diffusion_lab.denoiser import DenoiserAround, Prediction
-from diffusion_lab.experiments.runs import Run, config_hash
+from diffusion_lab.experiments.hashes import config_hash
+from diffusion_lab.experiments.runs import Run
 from diffusion_lab.export.card import card
 from diffusion_lab.export.subject import Exported, opened
 from tests.commands.test_edit import written_checkpoint

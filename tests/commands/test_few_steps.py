@@ -16,7 +16,8 @@ from diffusion_lab.commands.sample import sample_checkpoint
 from diffusion_lab.commands.train import train, training_config
 from diffusion_lab.denoiser import Denoiser, ScaledDenoiser
 from diffusion_lab.errors import UserError
-from diffusion_lab.experiments.runs import Run, sha256_of
+from diffusion_lab.experiments.hashes import sha256_of
+from diffusion_lab.experiments.runs import Run
 from tests.commands.test_edit import written_checkpoint
 from tests.conftest import composed
 from tests.typed import begin_command, kill, type_command

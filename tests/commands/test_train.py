@@ -20,7 +20,8 @@ from diffusion_lab.commands.plan import job_of
 from diffusion_lab.commands.sample import sample_checkpoint
 from diffusion_lab.commands.train import train, training_config
 from diffusion_lab.denoiser import Denoiser
-from diffusion_lab.experiments.runs import Run, config_hash
+from diffusion_lab.experiments.hashes import config_hash
+from diffusion_lab.experiments.runs import Run
 from diffusion_lab.reports.report import report
 from diffusion_lab.training.callbacks import EpochLine
 from tests.commands.test_edit import written_checkpoint

@@ -8,7 +8,8 @@ import pytest
 from diffusion_lab.commands.checks import plain
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.continuing import check_same_training, checkpoint_of, differences, shorter_one
-from diffusion_lab.experiments.runs import Run, config_hash
+from diffusion_lab.experiments.hashes import config_hash
+from diffusion_lab.experiments.runs import Run
 from tests.conftest import composed
 
 

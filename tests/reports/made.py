@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from diffusion_lab.experiments.runs import Run, config_hash
+from diffusion_lab.experiments.hashes import config_hash
+from diffusion_lab.experiments.runs import Run
 
 CHOICES = {"data": "flowers", "network": "unet", "schedule": "cosine", "target": "noise", "loss": "mae", "sampler": "ddim"}
 RESULTS = {

@@ -131,15 +131,11 @@ def test_the_next_command_is_for_the_same_images(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("typed", "twice"),
-    [
-        (["minutes=10"], "minutes=20"),
-        (["minutes=0.5", "minutes=1.5"], "minutes=3"),
-        (["steps=5000"], "steps=10000"),
-        (["steps=null"], "epochs=4"),
-        ([], "epochs=4"),
-    ],
+    ("budget", "twice"),
+    [({"minutes": 1.5}, "minutes=3"), ({"steps": 5000, "minutes": None}, "steps=10000"), ({"epochs": 2}, "epochs=4")],
 )
-def test_the_next_training_is_twice_as_long_in_its_own_unit(tmp_path, typed, twice):
-    *_, (_, words) = next_commands(AutoencoderTask, Run(tmp_path / "run"), {"epochs": 1.73}, typed)
-    assert words.split() == [twice, f"resume_from={tmp_path / 'run'}"]
+def test_the_next_training_is_twice_as_long_in_its_own_unit(tmp_path, budget, twice):
+    run = Run(tmp_path / "run")
+    run.begin(budget)
+    *_, (_, words) = next_commands(AutoencoderTask, run, {"epochs": 1.73}, [])
+    assert words.split() == [twice, f"resume_from={run.folder}"]

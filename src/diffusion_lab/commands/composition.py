@@ -26,7 +26,7 @@ from diffusion_lab.commands.suited import (
 )
 from diffusion_lab.conf_path import CONF
 from diffusion_lab.errors import UserError
-from diffusion_lab.experiments.runs import run_name
+from diffusion_lab.experiments.names import run_name
 
 COMPOSING = (ConfigCompositionException, MissingConfigException)
 

@@ -15,7 +15,8 @@ from diffusion_lab.commands.console import calls_progress, print_figures, short
 from diffusion_lab.commands.data import decode_source, open_source
 from diffusion_lab.commands.job import alone, attempt, to_minimise
 from diffusion_lab.errors import UserError
-from diffusion_lab.experiments.runs import Run, content_of, sha256_of
+from diffusion_lab.experiments.hashes import content_of, sha256_of
+from diffusion_lab.experiments.runs import Run
 from diffusion_lab.parts import build
 
 if TYPE_CHECKING:

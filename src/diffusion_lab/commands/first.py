@@ -11,7 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from diffusion_lab.commands.composition import compose_config
 from diffusion_lab.commands.console import short
-from diffusion_lab.experiments.runs import Run, config_hash
+from diffusion_lab.experiments.hashes import config_hash
+from diffusion_lab.experiments.runs import Run
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,8 @@ from diffusion_lab.commands.checks import plain
 from diffusion_lab.commands.console import exit_on_user_error
 from diffusion_lab.commands.data import forget_sources
 from diffusion_lab.errors import Diverged, StoppedEarly, UserError, user_error_in
-from diffusion_lab.experiments.runs import Run, config_hash
+from diffusion_lab.experiments.hashes import config_hash
+from diffusion_lab.experiments.runs import Run
 from diffusion_lab.figures import declared
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,8 @@ from diffusion_lab.commands.checks import check, plain
 from diffusion_lab.commands.console import exit_on_user_error, short
 from diffusion_lab.commands.data import decode_source, open_source
 from diffusion_lab.errors import UserError
-from diffusion_lab.experiments.runs import Run, data_name
+from diffusion_lab.experiments.names import data_name
+from diffusion_lab.experiments.runs import Run
 from diffusion_lab.files import write_text
 from diffusion_lab.parts import build
 

@@ -10,7 +10,7 @@ import numpy as np
 from diffusion_lab.commands.console import short
 from diffusion_lab.commands.data import open_source
 from diffusion_lab.data.cache import chosen
-from diffusion_lab.experiments.runs import data_name
+from diffusion_lab.experiments.names import data_name
 from diffusion_lab.wording import counted
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from rich.table import Table
 from diffusion_lab.commands.evaluate import evaluation_config
 from diffusion_lab.commands.train import training_config
 from diffusion_lab.errors import UserError, user_error_in
-from diffusion_lab.experiments.runs import Run, config_hash
+from diffusion_lab.experiments.hashes import config_hash
+from diffusion_lab.experiments.runs import Run
 from diffusion_lab.reports.render import wide_console
 from diffusion_lab.wording import duration
 

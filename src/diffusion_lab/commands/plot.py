@@ -18,7 +18,7 @@ from diffusion_lab.commands.console import exit_on_user_error, short
 from diffusion_lab.commands.data import decode_source, open_source
 from diffusion_lab.conf_path import CONF
 from diffusion_lab.errors import UserError, user_error_in
-from diffusion_lab.experiments.runs import data_name
+from diffusion_lab.experiments.names import data_name
 from diffusion_lab.parts import build
 
 CONSTANT = ("single_level",)  # nothing dissolves under these, so they are drawn only where they are asked for

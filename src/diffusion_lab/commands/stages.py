@@ -4,7 +4,8 @@ from omegaconf import DictConfig
 
 from diffusion_lab.commands.checks import plain
 from diffusion_lab.errors import UserError
-from diffusion_lab.experiments.runs import NOT_PART_OF_THE_EXPERIMENT, Run
+from diffusion_lab.experiments.hashes import NOT_PART_OF_THE_EXPERIMENT
+from diffusion_lab.experiments.runs import Run
 
 OF_THE_STAGE = {  # where two stages of one distillation differ
     *("sampler.steps", "times.steps", "teacher.steps", "teacher.checkpoint", "teacher.scale", "init_from"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import shlex
 import sys
 from functools import partial
@@ -27,7 +26,8 @@ from diffusion_lab.commands.stages import is_stage, with_teacher
 from diffusion_lab.commands.suited import choices_said
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.continuing import checkpoint_of, run_of, shorter_one
-from diffusion_lab.experiments.runs import Run, config_hash, content_of, sha256_of
+from diffusion_lab.experiments.hashes import config_hash, content_of, one_number, sha256_of
+from diffusion_lab.experiments.runs import Run
 from diffusion_lab.parts import build
 from diffusion_lab.wording import counted
 
@@ -196,23 +196,19 @@ def next_commands(task: type[Task], run: Run, results: dict, typed: list[str]) -
     images = shlex.join(word for word in typed if word.startswith(IMAGES))
     after = task.next(short(run.last_checkpoint))
     after = [(script, f"{words} {images}".strip() if script == "train" else words) for script, words in after]
-    twice = _twice(typed, results)
     typed = [word for word in typed if not word.startswith(NOT_AGAIN)]
     words = shlex.join(typed).split(" ") if typed else []
-    longer = [*words, twice, f"resume_from={shlex.quote(short(run.folder))}"]
+    longer = [*words, _twice(run.config(), results), f"resume_from={shlex.quote(short(run.folder))}"]
     if not {"loss", "schedule"} <= set(task.groups):
         return [*after, ("train", " ".join(longer))]
     compared = [*(word for word in words if not word.startswith(("loss=", "schedule="))), *COMPARED]
     return [*after, ("train", " ".join(longer)), ("train", " ".join(["-m", *compared, "epochs=2"]))]
 
 
-def _twice(typed: list[str], results: dict) -> str:
-    """A training twice as long, in the unit that this one was typed in."""
-    for unit in ("minutes", "steps"):
-        amounts = [word.partition("=")[2] for word in typed if word.startswith(f"{unit}=")]
-        if amounts and re.fullmatch(r"[0-9.]+", amounts[-1]):
-            return f"{unit}={2 * float(amounts[-1]):g}" if unit == "minutes" else f"{unit}={2 * int(amounts[-1])}"
-    return f"epochs={math.ceil(2 * results['epochs'])}"
+def _twice(config: dict, results: dict) -> str:
+    """A training twice as long, in the unit that this one was given."""
+    unit = next((unit for unit in ("minutes", "steps") if config.get(unit)), None)
+    return f"{unit}={one_number(2 * config[unit])}" if unit else f"epochs={math.ceil(2 * results['epochs'])}"
 
 
 def _print_end(run: Run, results: dict, cfg: DictConfig) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from diffusion_lab.errors import UserError
-from diffusion_lab.experiments.runs import Run, one_number, without_later_defaults
+from diffusion_lab.experiments.hashes import one_number, without_later_defaults
+from diffusion_lab.experiments.runs import Run
 
 BUDGET = ("epochs", "steps", "minutes")
 SHAPING = (  # what a training's steps, and the state that it goes on with, depend on

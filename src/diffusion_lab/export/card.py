@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from diffusion_lab.experiments.runs import data_name
+from diffusion_lab.experiments.names import data_name
 from diffusion_lab.export.subject import Exported, Subject
 from diffusion_lab.figures import declared
 from diffusion_lab.files import write_text

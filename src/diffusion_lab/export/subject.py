@@ -5,7 +5,8 @@ from pathlib import Path
 
 from diffusion_lab.checkpoints import Checkpoint
 from diffusion_lab.denoiser import Denoiser
-from diffusion_lab.experiments.runs import Run, data_name
+from diffusion_lab.experiments.names import data_name
+from diffusion_lab.experiments.runs import Run
 
 
 @dataclass(frozen=True)

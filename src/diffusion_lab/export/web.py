@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from diffusion_lab.errors import UserError
-from diffusion_lab.experiments.runs import data_name
+from diffusion_lab.experiments.names import data_name
 from diffusion_lab.export.onnx import OnnxDenoiser, write_onnx
 from diffusion_lab.export.runtime import WASM, WEBGPU, runtime_files
 from diffusion_lab.export.step import Step

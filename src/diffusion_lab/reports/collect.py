@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from diffusion_lab.experiments.runs import NOT_PART_OF_THE_EXPERIMENT, OWN_IMAGES, Run, data_name, one_number
+from diffusion_lab.experiments.hashes import NOT_PART_OF_THE_EXPERIMENT, one_number
+from diffusion_lab.experiments.names import OWN_IMAGES, data_name
+from diffusion_lab.experiments.runs import Run
 from diffusion_lab.figures import DRAWN, FIGURES, Figure, declared
 from diffusion_lab.reports.origins import with_origins
 from diffusion_lab.sizes import size_text

@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from diffusion_lab.experiments.runs import Run, config_hash
+from diffusion_lab.experiments.hashes import config_hash
+from diffusion_lab.experiments.runs import Run
 
 # Which key of `contents` names by its content the file that a key of the config says the place of.
 STARTS = {

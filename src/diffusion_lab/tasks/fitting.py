@@ -24,7 +24,8 @@ from diffusion_lab.denoiser import NoisyModel
 from diffusion_lab.errors import Diverged, StoppedEarly, Terminated, UserError
 from diffusion_lab.experiments import overfitting, tracking
 from diffusion_lab.experiments.continuing import check_same_training, differences, run_of
-from diffusion_lab.experiments.runs import Run, config_hash
+from diffusion_lab.experiments.hashes import config_hash
+from diffusion_lab.experiments.runs import Run
 from diffusion_lab.experiments.shared_search import RunningTrial
 from diffusion_lab.figures import declared
 from diffusion_lab.files import replacing

@@ -1,0 +1,10 @@
+from diffusion_lab.experiments.hashes import config_hash
+
+CONFIG = {"name": "a", "epochs": 2, "logger": {"mode": "offline"}, "data": {"root": None, "cache_dir": "x"}}
+
+
+def test_hash_sees_the_experiment_and_not_how_it_is_watched():
+    assert config_hash({**CONFIG, "epochs": 3}) != config_hash(CONFIG)
+    assert config_hash({**CONFIG, "name": "b", "logger": {"mode": "online"}}) == config_hash(CONFIG)
+    assert config_hash({**CONFIG, "data": {"root": None, "cache_dir": "elsewhere"}}) == config_hash(CONFIG)
+    assert config_hash({**CONFIG, "data": {"root": "/other", "cache_dir": "x"}}) != config_hash(CONFIG)
