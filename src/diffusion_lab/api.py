@@ -23,7 +23,8 @@ from diffusion_lab.experiments.artifacts import fetched, is_artifact
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.experiments.sweeps import hydra_text
 from diffusion_lab.pretrained.folders import is_hub_name
-from diffusion_lab.pretrained.pipeline import Pipeline, open_pipeline, texts_of
+from diffusion_lab.pretrained.pipeline import Pipeline, open_pipeline
+from diffusion_lab.pretrained.prompts import texts_of
 from diffusion_lab.reports.collect import find_runs
 from diffusion_lab.reports.report import Report
 from diffusion_lab.reports.report import report as report_on

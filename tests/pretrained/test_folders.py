@@ -10,7 +10,8 @@ from huggingface_hub import errors
 from safetensors.torch import load_file, save_file
 
 from diffusion_lab.errors import UserError
-from diffusion_lab.pretrained.pipeline import Pipeline, open_pipeline, texts_of
+from diffusion_lab.pretrained.pipeline import Pipeline, open_pipeline
+from diffusion_lab.pretrained.prompts import texts_of
 
 
 @pytest.fixture

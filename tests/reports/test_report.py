@@ -2,28 +2,20 @@
 
 import json
 import re
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
-import torch
-from PIL import Image
 from scipy import stats
 
-from diffusion_lab.experiments.pictures import save_class_grid
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.figures import KID
-from diffusion_lab.reports import published
 from diffusion_lab.reports.collect import collect, find_runs
-from diffusion_lab.reports.figures import _first_row, against, curves
+from diffusion_lab.reports.figures import against
 from diffusion_lab.reports.ranking import rankings
-from diffusion_lab.reports.render import html, latex, markdown, write_report
+from diffusion_lab.reports.render import html, markdown, write_report
 from diffusion_lab.reports.report import report
-from tests.reports.made import made_config, made_run
-
-BETTER = -0.06
+from tests.reports.made import grid, made_config, made_run, sections
 
 
 def sentences_of(runs: list[Run]) -> dict[str, list[str]]:
@@ -76,28 +68,6 @@ def test_what_runs_warned_of_is_in_the_report(tmp_path):
     sections = {section.title: section.sentences for section in report(runs, "kid", "t", with_pictures=False).sections}
     assert sections["Alarms"] == [f"{runs[0].folder.name}: copies: 30 of 1000."]
     assert "Alarms" not in {section.title for section in report(runs[1:], "kid", "t", with_pictures=False).sections}
-
-
-def grid(root, seeds=3, noise=0.002):
-    """Cosine is better than linear by 0.06 on average; the losses do not matter."""
-    rng = np.random.default_rng(1)
-    return [
-        made_run(
-            root,
-            0.2 + (BETTER if schedule == "cosine" else 0) + noise * rng.standard_normal(),
-            seed=seed,
-            schedule=schedule,
-            loss=loss,
-        )
-        for seed in range(seeds)
-        for loss in ("mae", "mse")
-        for schedule in ("cosine", "linear")
-    ]
-
-
-def sections(runs, objective="kid", with_pictures=False):
-    found = report(runs, objective, "test", with_pictures)
-    return {section.title: section for section in found.sections}, found
 
 
 def test_cells_are_ranked_with_their_seeds_put_together(tmp_path):
@@ -331,98 +301,6 @@ def test_fifty_runs(tmp_path):
     assert {path.suffix for path in write_report(found, tmp_path)} == {".md", ".csv", ".tex", ".html"}
 
 
-class Page(HTMLParser):
-    def __init__(self):
-        super().__init__()
-        self.open, self.links, self.cells = [], [], 0
-
-    def handle_starttag(self, tag, attrs):
-        if tag not in ("meta", "img", "link", "br"):
-            self.open.append(tag)
-        self.links += [value for key, value in attrs if key in ("src", "href")]
-        self.cells += tag == "td"
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-
-def test_files_agree_and_the_page_is_self_contained(tmp_path):
-    runs = grid(tmp_path)
-    for run in runs:
-        run.samples.mkdir()
-        Image.new("RGB", (3 * 66 + 2, 3 * 66 + 2), "grey").save(run.final_grid)
-        run.metrics_file.write_text("step,val/noise_loss,val/image_loss\n9,0.5,0.6\n19,0.4,0.5\n")
-    found = report(runs, "kid", "A <comparison> & more")
-    write_report(found, tmp_path)
-    again = pd.read_csv(tmp_path / "report.csv", float_precision="round_trip")
-    assert np.array_equal(again["kid"], found.cells["kid"])
-    page = Page()
-    page.feed((tmp_path / "report.html").read_text())
-    assert page.open == []
-    assert page.cells >= 4 * 10
-    assert all(link.startswith(("#", "data:image/png;base64,")) for link in page.links)
-    assert "http" not in (tmp_path / "report.html").read_text()
-    assert "A &lt;comparison&gt; &amp; more" in (tmp_path / "report.html").read_text()
-    for picture in re.findall(r"!\[.*?\]\((.*?)\)", (tmp_path / "report.md").read_text()):
-        assert Image.open(tmp_path / picture).width > 500
-    tables = (tmp_path / "report.tex").read_text()
-    assert tables.count(r"\begin{tabular}") == tables.count(r"\end{tabular}") == 2
-    assert r"noise\_loss" in tables
-    assert not re.search(r"[^\x00-\x7f]", tables)
-    assert len(html(found, {})) < len((tmp_path / "report.html").read_text())
-    assert latex(found).strip() == tables.strip()
-
-
-def published_runs(root, kid_of):
-    return [
-        made_run(
-            root, kid_of(kid) + 0.0001 * seed, seed, network="reference_unet", loss=loss, target=target, schedule=schedule
-        )
-        for (loss, target, schedule), kid in published.KID["flowers"].items()
-        for seed in (0, 1, 2)
-    ]
-
-
-@pytest.mark.parametrize(("sign", "verdict", "rho"), [(1, "Here: holds", "1.00"), (-1, "Here: does not hold", "-1.00")])
-def test_the_published_table_is_set_beside_the_references_runs(tmp_path, sign, verdict, rho):
-    by_title, _ = sections(published_runs(tmp_path, lambda kid: 0.5 + sign * kid))
-    section = by_title["Beside the published table"]
-    said = "\n".join(section.sentences)
-    assert f"Spearman's rho {rho}" in said
-    assert said.count(verdict) == 3
-    assert "linear_clipped" in said
-    assert list(section.table["published rank"]) == [1, 2, 3, 4, 5, 6, 7, 8]
-    assert list(section.table["our rank"]) == [1, 2, 3, 4, 5, 6, 7, 8][::sign]
-    assert f"Published best cell: mae / noise / cosine. Its rank here: {1 if sign == 1 else 8}." in said
-
-
-def test_other_networks_are_not_set_beside_it(tmp_path):
-    by_title, _ = sections(grid(tmp_path))
-    assert "Beside the published table" not in by_title
-
-
-def test_samples_are_rows_of_one_seed_that_all_cells_have(tmp_path):
-    for schedule, seeds in (("cosine", (0, 1)), ("linear", (1, 2))):
-        for seed in seeds:
-            run = made_run(tmp_path, 0.1, seed, schedule=schedule)
-            run.samples.mkdir()
-            Image.new("RGB", (3 * 66 + 2, 3 * 66 + 2), (50 * seed, 0, 0)).save(run.final_grid)
-    by_title, _ = sections([Run(path) for path in tmp_path.iterdir()], with_pictures=True)
-    rows = [axis.images[0].get_array() for axis in by_title["Samples, from the same noise"].picture.axes]
-    assert [row.shape[:2] for row in rows] == [(68, 200)] * 2  # three images of a row of the 3 x 3 grid
-    assert [row[0, 0, 0] for row in rows] == [50, 50]  # both of seed 1
-
-
-def test_the_first_images_are_found_in_a_grid_with_names_and_images_of_any_shape(tmp_path):
-    run = made_run(tmp_path, 0.1)
-    images = torch.rand(12, 3, 64, 96)
-    save_class_grid(images, ["frog", "toad", "newt"], run.final_grid)
-    row = np.asarray(_first_row(run))
-    assert row.shape == (68, 3 * 98 + 2, 3)
-    wanted = (images[:3] * 255).round().byte().permute(0, 2, 3, 1).numpy()
-    assert all((row[2:66, 2 + 98 * i : 98 * (i + 1)] == wanted[i]).all() for i in range(3))
-
-
 def damaged_runs(folder: Path) -> list[Run]:
     """Six runs, in three of which a file is no longer what was written, and one whose picture is."""
     runs = [made_run(folder, 0.1 + seed / 100, seed=seed) for seed in range(6)]
@@ -463,21 +341,6 @@ def test_effects_that_are_not_known_have_no_empty_table(tmp_path):
     assert "no two runs differ in it alone" in effects.sentences[0]
     assert effects.table is None
     assert "|  |" not in markdown(found, tmp_path)
-
-
-def test_curves_of_other_images_or_spaces_share_no_axis(tmp_path):
-    units = {"mae": "pixels / 0.5", "mse": "pixels / 0.5", "huber": "latents abc"}
-    runs = [made_run(tmp_path, 0.1, loss=loss, results={"units": unit}) for loss, unit in units.items()]
-    for run in runs:
-        run.metrics_file.write_text("step,val/image_loss\n9,0.6\n19,0.5\n")
-    collection = collect(runs)
-    cells = [cell for ranking in rankings(collection, "kid") for cell in ranking.cells]
-    cells.sort(key=lambda cell: list(units).index(cell.label))
-    drawn = curves(cells, collection, "step", "step")
-    assert [line.get_label() for line in drawn.axes[0].lines] == ["mae", "mse"]
-    assert "1 of 3 cells are of other images or another space" in drawn.get_suptitle()
-    alike = curves(cells[:2], collection, "step", "step")
-    assert alike.get_suptitle() == ""
 
 
 def test_a_tie_is_called_alike(tmp_path):

@@ -2,10 +2,7 @@
 
 import contextlib
 import copy
-import logging
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +15,18 @@ from diffusion_lab.errors import UserError
 from diffusion_lab.hardware import pick_device
 from diffusion_lab.parts import build
 from diffusion_lab.pretrained import processes
+from diffusion_lab.pretrained.checks import check_folder
 from diffusion_lab.pretrained.families import FAMILIES, Family
-from diffusion_lab.pretrained.folders import DISCRETE, FLOW, LEFT_OUT, PipelineFolder, found
+from diffusion_lab.pretrained.folders import FLOW, LEFT_OUT, PipelineFolder, found
 from diffusion_lab.pretrained.networks import Autoencoder, Pretrained, Unmoved
-from diffusion_lab.pretrained.packages import needed
+from diffusion_lab.pretrained.packages import needed, reading
+from diffusion_lab.pretrained.prompts import texts_of
 from diffusion_lab.sampling.draw import Sampler
 from diffusion_lab.sampling.enlarging import Cascade, Enlarger
 from diffusion_lab.spaces.latents import Latents
 from diffusion_lab.spaces.pixels import Symmetric
 from diffusion_lab.spaces.space import Space
 
-MOST_SIZE, MOST_STEPS = 4096, 1_000_000
 SHOWN = 40  # letters of a prompt in a message
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -89,7 +87,8 @@ class Pipeline:
         self.lora, self.variant = lora, variant
         self.size = self._size(image_size)
         self._loaded: list = []  # what was loaded, which `asked` shares
-        self._check()
+        check_folder(self.folder, self.family)
+        self._check_lora()
         self._check_texts()
 
     def asked(self, prompts: Sequence[str], negative_prompt: str | None) -> "Pipeline":
@@ -241,7 +240,7 @@ class Pipeline:
         encoders = [part for name, part in self._pipe.components.items() if name.startswith("text_encoder") and part]
         for encoder in () if self.offload else encoders:
             encoder.to(self.device)
-        with self._files_fault(), _reading():
+        with self._files_fault(), reading():
             tables = self.family.tables(self._pipe, self.prompts, self.negative_prompt, self.size, self.device)
         for encoder in () if self.offload else encoders:
             encoder.to("cpu")
@@ -264,7 +263,7 @@ class Pipeline:
         absent = {part: None for part in LEFT_OUT if part in self.folder.index}
         if self.is_second:
             absent |= {"text_encoder": None, "tokenizer": None}
-        with self._files_fault(), _reading() as unfilled:
+        with self._files_fault(), reading() as unfilled:
             if self.folder.on_hub:
                 path = kind.download(self.path, use_safetensors=True, variant=variant, **absent)
             settings = {"use_safetensors": True, "local_files_only": True, "variant": variant, "torch_dtype": self.dtype}
@@ -272,7 +271,7 @@ class Pipeline:
         if unfilled:
             raise UserError(f"model.path={self.path}: weights are missing in it ({unfilled[0][:200]})")
         if self.lora:
-            with self._files_fault(), _reading():
+            with self._files_fault(), reading():
                 file = Path(self.lora).expanduser().resolve()
                 pipe.load_lora_weights(str(file.parent), weight_name=file.name, use_safetensors=True)
         if self.attention_slicing:
@@ -326,42 +325,11 @@ class Pipeline:
             raise UserError(f"model.image_size={asked} must be a multiple of {unit} for {self.family.title}")
         return asked
 
-    def _check(self) -> None:
-        """Raise UserError for what can be known before weights are read."""
-        parts = self.folder.parts()
-        for part in (self.family.network, self.family.autoencoder, "scheduler"):
-            if part and part not in parts:
-                raise UserError(f"model.path={self.path} holds no {part}, which a {self.folder.kind} needs")
-        channels = self._network_config.get("in_channels")
-        if channels == 9:
-            raise UserError(
-                f"model.path={self.path} is an inpainting checkpoint, whose network wants the hole beside the image (nine "
-                "channels): take the plain one, edit=inpaint works with it"
-            )
-        if parts["scheduler"] not in (FLOW if self.family.flow else DISCRETE):
-            raise UserError(f"model.path={self.path}: its {parts['scheduler']} has a forward process that is not known here")
-        self._check_numbers()
-        self.folder.check_weights()
+    def _check_lora(self) -> None:
         if self.lora is not None:
             needed("peft")
             if not (self.lora.endswith(".safetensors") and Path(self.lora).expanduser().is_file()):
                 raise UserError(f"model.lora={self.lora} is no safetensors file")
-
-    def _check_numbers(self) -> None:
-        """Raise UserError for numbers of the folder's configs that no such pipeline has."""
-        autoencoder = self.folder.config(self.family.autoencoder) if self.family.autoencoder else {}
-        network, scheduler = self._network_config, self.folder.config("scheduler")
-        for config, key, is_sound in (
-            (network, "sample_size", lambda size: size is None or (type(size) is int and 1 <= size <= MOST_SIZE)),
-            (scheduler, "num_train_timesteps", lambda steps: type(steps) is int and 1 <= steps <= MOST_STEPS),
-            (scheduler, "prediction_type", lambda word: isinstance(word, str)),
-            (scheduler, "dynamic_thresholding_ratio", lambda ratio: _is_number(ratio) and 0 < ratio <= 1),
-            (scheduler, "sample_max_value", lambda limit: _is_number(limit) and limit >= 1),
-            (autoencoder, "scaling_factor", lambda factor: factor is None or (_is_number(factor) and factor)),
-            (autoencoder, "shift_factor", lambda shift: shift is None or _is_number(shift)),
-        ):
-            if key in config and not is_sound(config[key]):
-                raise UserError(f"model.path={self.path}: its {key}={config[key]} is none that a {self.folder.kind} has")
 
     def _check_texts(self) -> None:
         """Raise UserError for prompts that it does not read."""
@@ -430,28 +398,6 @@ def open_pipeline(
     return pipeline
 
 
-def texts_of(prompts: str | Sequence[str] | None, key: str) -> list[str]:
-    """Prompts as the user gave them: one, a list, or the name of a text file with one a line.
-
-    Raises:
-        UserError: they are something else, or the file is empty or no text.
-    """
-    if prompts is None:
-        return []
-    if isinstance(prompts, str) and prompts.endswith(".txt"):
-        try:
-            lines = [line.strip() for line in Path(prompts).expanduser().read_text(encoding="utf-8").splitlines()]
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{key}={prompts} is no text file that can be read") from error
-        if not any(lines):
-            raise UserError(f"{key}={prompts} holds no prompts")
-        return [line for line in lines if line]
-    texts = [prompts] if isinstance(prompts, str) else list(prompts)
-    if not all(isinstance(text, str) for text in texts) or not texts:
-        raise UserError(f'{key}={texts} must be a text, or a list of texts such as ["a fox","a boat"]')
-    return texts
-
-
 def _family(folder: PipelineFolder) -> Family:
     if folder.kind not in FAMILIES:
         known = (
@@ -459,10 +405,6 @@ def _family(folder: PipelineFolder) -> Family:
         )
         raise UserError(f"model.path={folder.name} is a {folder.kind}, which is not known here{known}")
     return FAMILIES[folder.kind]
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and isfinite(value)
 
 
 def _part(name: str) -> dict:
@@ -477,35 +419,3 @@ def _dtype(asked: str, device: torch.device) -> torch.dtype:
     if device.type != "cuda":
         return torch.float32
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-
-
-@contextlib.contextmanager
-def _reading() -> Iterator[list[str]]:
-    """Let diffusers and transformers read files without a word; the list is what they say of weights that they made up."""
-    import diffusers
-    import transformers
-
-    said = []
-
-    class Listening(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            text = " ".join(record.getMessage().split())
-            if "newly initialized" in text:
-                said.append(text)
-
-    libraries = [diffusers.utils.logging, transformers.utils.logging]
-    handler, levels = Listening(logging.WARNING), [library.get_verbosity() for library in libraries]
-    loggers = [logging.getLogger(name) for name in ("diffusers", "transformers")]
-    kept = [(logger.handlers[:], logger.propagate) for logger in loggers]
-    for library, logger in zip(libraries, loggers, strict=True):
-        library.set_verbosity_warning()
-        library.disable_progress_bar()
-        logger.handlers, logger.propagate = [handler], False
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield said
-    finally:
-        for library, logger, level, (handlers, propagate) in zip(libraries, loggers, levels, kept, strict=True):
-            library.set_verbosity(level)
-            logger.handlers, logger.propagate = handlers, propagate

@@ -1,0 +1,54 @@
+"""A report as files."""
+
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from diffusion_lab.reports.render import html, latex, write_report
+from diffusion_lab.reports.report import report
+from tests.reports.made import grid
+
+
+class Page(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.open, self.links, self.cells = [], [], 0
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in ("meta", "img", "link", "br"):
+            self.open.append(tag)
+        self.links += [value for key, value in attrs if key in ("src", "href")]
+        self.cells += tag == "td"
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+
+def test_files_agree_and_the_page_is_self_contained(tmp_path):
+    runs = grid(tmp_path)
+    for run in runs:
+        run.samples.mkdir()
+        Image.new("RGB", (3 * 66 + 2, 3 * 66 + 2), "grey").save(run.final_grid)
+        run.metrics_file.write_text("step,val/noise_loss,val/image_loss\n9,0.5,0.6\n19,0.4,0.5\n")
+    found = report(runs, "kid", "A <comparison> & more")
+    write_report(found, tmp_path)
+    again = pd.read_csv(tmp_path / "report.csv", float_precision="round_trip")
+    assert np.array_equal(again["kid"], found.cells["kid"])
+    page = Page()
+    page.feed((tmp_path / "report.html").read_text())
+    assert page.open == []
+    assert page.cells >= 4 * 10
+    assert all(link.startswith(("#", "data:image/png;base64,")) for link in page.links)
+    assert "http" not in (tmp_path / "report.html").read_text()
+    assert "A &lt;comparison&gt; &amp; more" in (tmp_path / "report.html").read_text()
+    for picture in re.findall(r"!\[.*?\]\((.*?)\)", (tmp_path / "report.md").read_text()):
+        assert Image.open(tmp_path / picture).width > 500
+    tables = (tmp_path / "report.tex").read_text()
+    assert tables.count(r"\begin{tabular}") == tables.count(r"\end{tabular}") == 2
+    assert r"noise\_loss" in tables
+    assert not re.search(r"[^\x00-\x7f]", tables)
+    assert len(html(found, {})) < len((tmp_path / "report.html").read_text())
+    assert latex(found).strip() == tables.strip()
