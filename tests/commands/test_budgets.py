@@ -129,6 +129,7 @@ def test_epochs_beside_it_are_refused(budget, tmp_path, capsys):
     assert f"error: epochs=3 and {budget} do not go together" in capsys.readouterr().err
 
 
+@pytest.mark.ci
 def test_steps_go_on_from_minutes_at_the_rate_of_their_own_schedule(tmp_path):
     shorter = trained(tmp_path / "shorter", "minutes=0.03", "learning_rate=warmup_cosine", "trainer.log_every_n_steps=1")
     done = shorter.results()["steps"]

@@ -42,6 +42,7 @@ def weights(run: Run) -> dict:
     return torch.load(run.last_checkpoint, weights_only=True)["state_dict"]
 
 
+@pytest.mark.ci
 def test_each_stage_finds_the_one_before(teacher, tmp_path, capsys):
     before = teacher.read_bytes()
 

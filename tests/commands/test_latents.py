@@ -110,6 +110,7 @@ def test_a_checkpoint_without_its_autoencoder_or_with_another_says_so(finished, 
             load_checkpoint(file).model(Denoiser)
 
 
+@pytest.mark.ci
 def test_one_command_trains_the_autoencoder_first_and_finds_it_again(tmp_path, monkeypatch):
     words = ("task=autoencoder", "task/perceptual@task.distance=none", "epochs=1", "network.widths=[16]", "batch_size=64")
     first = f"first=[{','.join(repr(word) for word in words)}]"

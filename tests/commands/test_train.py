@@ -230,6 +230,7 @@ def test_a_finished_run_is_shown_not_run_again(run_of, finished_copy, capsys, mo
     assert "Final figures" in capsys.readouterr().out
 
 
+@pytest.mark.ci
 def test_an_interrupted_run_ends_as_an_unbroken_one(run_of, monkeypatch):
     options = ("logger=csv", "epochs=3", "data.flip=true")
     unbroken = run_of(*options, folder="unbroken")
@@ -262,6 +263,7 @@ def test_another_budget_is_another_run(run_of, finished_copy):
     assert len(list(run.folder.parent.glob("run~*"))) == 1
 
 
+@pytest.mark.ci
 def test_a_finished_run_trained_longer_is_the_one_trained_so_long_at_once(run_of, caplog):
     caplog.set_level("INFO", "diffusion_lab")
     options = (*UNSCORED, "logger=csv", "learning_rate=constant", "data.flip=true")
@@ -336,6 +338,7 @@ def test_evaluate_finds_images_that_have_moved(tmp_path):
     assert figures[0]["kid"] == figures[1]["kid"]
 
 
+@pytest.mark.ci
 def test_a_training_starts_from_weights_and_learns_from_a_teacher(run_of, finished, tmp_path):
     files = {name: tmp_path / f"{name}.ckpt" for name in ("start", "teacher")}
     for file in files.values():
@@ -445,6 +448,7 @@ class Trap:
         return (os.mkdir, (os.environ["TRAP"],))
 
 
+@pytest.mark.ci
 def test_a_checkpoint_of_another_person_in_the_runs_folder_runs_nothing(run_of, finished_copy, tmp_path, monkeypatch):
     """What is built to be scored is what was typed, whatever config the file carries."""
     run = finished_copy

@@ -26,6 +26,7 @@ def exported(subject, tmp_path_factory):
     return onnx(subject, tmp_path_factory.mktemp("onnx"))
 
 
+@pytest.mark.ci
 def test_it_is_one_file_of_the_size_of_its_weights(subject, exported):
     assert [file.name for file in exported.file.parent.iterdir()] == ["model.onnx"]
     weights = 4 * sum(parameter.numel() for parameter in subject.denoiser.parameters())

@@ -139,6 +139,7 @@ def assert_same(drawn: np.ndarray, wanted: torch.Tensor) -> None:
     assert wanted.std() > 20  # which blank images would not be
 
 
+@pytest.mark.ci
 def test_somebody_draws_scrubs_and_changes_settings(visit, checkpoint):
     person, model = visit(), lab.load(checkpoint)
     person.set(count=4)
@@ -301,6 +302,7 @@ def test_where_the_browser_cannot_one_line_says_so(browser, address, folder):
     page.context.close()
 
 
+@pytest.mark.ci
 def test_a_browser_that_never_was_online_is_enough(folder):
     """No address but this machine's is in what the page is made of."""
     for file in folder.glob("*.*"):

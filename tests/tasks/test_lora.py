@@ -45,6 +45,7 @@ def trained(folder_of, images, tmp_path_factory):  # noqa: F811
     return folder, run
 
 
+@pytest.mark.ci
 def test_the_loss_falls(trained):
     _, run = trained
     with (run.folder / "metrics.csv").open() as lines:

@@ -13,6 +13,7 @@ from diffusion_lab.torture.trial import CANARY, tried
 TRIES = {command_lines: 15, folders: 60, sweep_files: 60, checkpoints: 12}
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("inputs", TRIES, ids=lambda module: module.__name__.split(".")[-1])
 def test_nothing_falls_short(inputs):
     random = Random(0)

@@ -117,6 +117,7 @@ def check_that_it_trains(choices: dict, combination: tuple) -> None:
     assert losses[-1] < losses[0], combination
 
 
+@pytest.mark.ci
 def test_any_two_choices_train_together(choices):
     some = covering(ALL)
     assert len(some) < len(ALL) / 5
