@@ -1,6 +1,7 @@
 """The pictures of a report, as matplotlib figures."""
 
 import math
+from collections import Counter
 from pathlib import Path
 from textwrap import wrap
 
@@ -63,20 +64,22 @@ def intervals(ranking: Ranking) -> Figure:
 
 
 def curves(cells: list[Cell], collection: Collection, x: str, label: str) -> Figure | None:
-    """The figures that are also curves against `x`, "step" or "train_seconds": the mean over seeds of each cell. What is of
-    other images or of another space than the first cell's has other units, and is left out."""
-    keys = [key for key in (*HELD_OUT, "units") if key in collection.runs]
-    of = {i: collection.runs.loc[cell.folders[0], keys].map(str) for i, cell in enumerate(cells)}
-    alike = [(i, cell) for i, cell in enumerate(cells) if of[i].equals(of[0])]
+    """The figures that are also curves against `x`, "step" or "train_seconds": the mean over seeds of each cell. Curves of
+    other images or of another space have other units: those of most cells are drawn, the others left out."""
     names = [f"val/{key}" for key, each in collection.figures.items() if each.curve and key != "fid"]  # KID stands for it
-    drawn = {name: [(i, _mean_curve(cell, name, x)) for i, cell in alike] for name in names}
+    drawn = {name: [(i, _mean_curve(cell, name, x)) for i, cell in enumerate(cells)] for name in names}
     drawn = {name: [(i, curve) for i, curve in rows if len(curve) > 1] for name, rows in drawn.items()}
-    drawn = {name: rows for name, rows in drawn.items() if rows}
-    if not drawn:
+    keys = [key for key in (*HELD_OUT, "units") if key in collection.runs]
+    units = {i: tuple(collection.runs.loc[cells[i].folders[0], keys].map(str)) for rows in drawn.values() for i, _ in rows}
+    if not units:
         return None
-    figure = Figure(figsize=(9, 3.4 + 0.11 * len(alike)), dpi=130, layout="constrained")
-    if len(alike) < len(cells):
-        figure.suptitle(f"{len(cells) - len(alike)} of {len(cells)} cells are of other images or another space", fontsize=9)
+    of_most = Counter(units.values()).most_common(1)[0][0]
+    left_out = sum(unit != of_most for unit in units.values())
+    drawn = {name: [(i, curve) for i, curve in rows if units[i] == of_most] for name, rows in drawn.items()}
+    drawn = {name: rows for name, rows in drawn.items() if rows}
+    figure = Figure(figsize=(9, 3.4 + 0.11 * len(units)), dpi=130, layout="constrained")
+    if left_out:
+        figure.suptitle(f"left out: {left_out} of {len(units)} cells, of other images or another space", fontsize=9)
     for axis, (name, rows) in zip(np.atleast_1d(figure.subplots(1, len(drawn))), drawn.items(), strict=True):
         for i, curve in rows:
             marker = "." if len(curve) < 20 else None
