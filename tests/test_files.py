@@ -91,10 +91,11 @@ def test_what_a_killed_process_was_filling_a_folder_with_goes_later(tmp_path):
 
 
 def test_what_killed_processes_were_writing_goes_and_nothing_else(tmp_path):
-    kept = [tmp_path / name for name in ("last.ckpt", ".hidden", ".run.lock", "epoch.0001", ".notes.2024")]
+    names = ("last.ckpt", ".hidden", ".run.lock", "epoch.0001", ".notes.2024", ".budget.csv.2025", ".notes.md.1")
+    kept = [tmp_path / name for name in names]
     for file in (*kept, tmp_path / ".last.ckpt.4321"):
         file.touch()
-    remove_scratch(tmp_path)
+    remove_scratch(tmp_path, "*.ckpt", "config.yaml")
     assert sorted(tmp_path.iterdir()) == sorted(kept)
 
 

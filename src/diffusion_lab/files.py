@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-OF_A_RUN = (".yaml", ".json", ".csv", ".ckpt", ".png", ".md")
 HOUR_S = 3600  # another machine's process, which shares the disk, may still be writing until then
 
 
@@ -76,11 +75,10 @@ def is_running(process: int) -> bool:
     return True
 
 
-def remove_scratch(folder: Path) -> None:
-    """Remove what killed processes were writing in `folder`, in which nobody else writes now. A hidden file of another
-    kind than a run has is somebody's own."""
-    for scratch in folder.glob(".*.*.[0-9]*"):
-        if scratch.suffix[1:].isdigit() and Path(scratch.stem).suffix in OF_A_RUN and scratch.is_file():
+def remove_scratch(folder: Path, *names: str) -> None:
+    """Remove what killed processes were writing in `folder` for files of these names, in which nobody else writes now."""
+    for scratch in [file for name in names for file in folder.glob(f".{name}.[0-9]*")]:
+        if scratch.suffix[1:].isdigit() and scratch.is_file():
             scratch.unlink(missing_ok=True)
 
 

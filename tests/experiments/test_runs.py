@@ -1,5 +1,7 @@
 import json
+import os
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -149,6 +151,106 @@ def test_a_run_takes_a_folder_with_notes_in_it(tmp_path):
     (tmp_path / ".notes.2024").write_text("more")
     Run(tmp_path).begin(CONFIG)
     assert {path.name for path in tmp_path.iterdir()} == {"notes.txt", ".notes.2024", "config.yaml"}
+
+
+@pytest.mark.parametrize("begun", ["", "# w", "#"])
+@pytest.mark.parametrize("file", ["metrics.csv", "checkpoints/best.ckpt", "samples/final.png", "wandb/id"])
+def test_an_empty_config_makes_no_run_of_a_persons_folder(tmp_path, begun, file):
+    (tmp_path / "config.yaml").write_text(begun)
+    (tmp_path / file).parent.mkdir(exist_ok=True)
+    (tmp_path / file).write_text("mine")
+    with pytest.raises(UserError, match="is not of a run that was made here"):
+        Run(tmp_path).begin(CONFIG)
+    assert (tmp_path / file).read_text() == "mine"
+
+
+def test_hidden_files_of_a_person_stay(tmp_path):
+    mine = [tmp_path / ".notes.md.1", tmp_path / ".budget.csv.2025", tmp_path / "samples/.me.png.7"]
+    for file in mine[:2]:
+        file.write_text("mine")
+    run = Run(tmp_path)
+    run.begin(CONFIG)
+    run.begin(CONFIG)
+    assert all(file.read_text() == "mine" for file in mine[:2])
+
+
+def test_a_run_of_an_earlier_version_is_gone_on_with_in_its_place(tmp_path):
+    run = Run(tmp_path / "run")
+    config = {**CONFIG, "model": {"_target_": "diffusion_lab.denoiser.NetworkDenoiser"}}
+    run.begin(config)
+    run.checkpoints.mkdir()
+    run.last_checkpoint.write_text("weights")
+    run.config_file.write_text(run.config_file.read_text().partition("\n")[2])  # which had no first line
+    run.begin(config)
+    assert run.last_checkpoint.read_text() == "weights"
+
+
+@pytest.mark.parametrize("place", ["folder", "link", "here"])
+def test_what_else_is_in_its_folder_stays_when_a_run_is_set_aside_and_taken_back(tmp_path, place, monkeypatch):
+    (tmp_path / "real").mkdir()
+    if place == "link":
+        (tmp_path / "link").symlink_to(tmp_path / "real")
+    if place == "here":
+        monkeypatch.chdir(tmp_path / "real")
+    run = Run(tmp_path / ("link" if place == "link" else "real"))
+    (run.folder / "thesis.tex").write_text("mine")
+    run.begin(CONFIG)
+    run.checkpoints.mkdir()
+    run.last_checkpoint.write_text("of CONFIG")
+    run.begin(OTHER)
+    assert not run.checkpoints.exists()
+    aside = Run(run.folder.with_name(f"{run.folder.name}~{config_hash(CONFIG)}"))
+    assert (aside.config(), aside.last_checkpoint.read_text()) == (CONFIG, "of CONFIG")
+    run.begin(CONFIG)
+    assert run.last_checkpoint.read_text() == "of CONFIG"
+    assert (run.folder / "thesis.tex").read_text() == "mine"
+    assert run.folder.is_symlink() == (place == "link")
+    assert not aside.folder.exists()
+
+
+def test_a_move_that_was_cut_off_goes_on(tmp_path, monkeypatch):
+    run = Run(tmp_path / "run")
+    run.begin(CONFIG)
+    for folder in (run.checkpoints, run.samples):
+        folder.mkdir()
+        (folder / "file").write_text("of CONFIG")
+    move, moved = shutil.move, []
+
+    def cut_off(source, target):
+        if moved:
+            raise KeyboardInterrupt
+        moved.append(move(source, target))
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("shutil.move", cut_off)
+        run.begin(OTHER)
+    assert run.config() == CONFIG
+    run.begin(OTHER)
+    run.begin(CONFIG)
+    assert all((folder / "file").read_text() == "of CONFIG" for folder in (run.checkpoints, run.samples))
+
+
+def test_no_pipe_and_no_endless_file_is_read(tmp_path):
+    for name in ("config.yaml", "results.json", "metrics.csv"):
+        run = Run(tmp_path / name)
+        run.folder.mkdir()
+        os.mkfifo(run.folder / name)
+        assert (run.config(), run.results(), run.sound_curves()) == ({}, {}, [])
+    huge = Run(tmp_path / "huge")
+    huge.folder.mkdir()
+    for file in (huge.config_file, huge.results_file):
+        with file.open("wb") as sparse:
+            sparse.truncate(40 * 10**9)
+    assert (huge.config(), huge.results()) == ({}, {})
+    huge.config_file.unlink()
+    huge.config_file.symlink_to("/dev/zero")
+    assert huge.config() == {}
+
+
+@pytest.mark.parametrize("text", ["a: 2024-01-01", "a: !!set {x, y}", "a: !!binary aGk=", "1: 2", "a: {? [1] : 2}"])
+def test_what_is_no_plain_value_is_no_config(tmp_path, text):
+    Run(tmp_path).config_file.write_text(text)
+    assert Run(tmp_path).config() == {}
 
 
 @pytest.mark.parametrize(

@@ -61,3 +61,56 @@ def test_places_of_another_machine_or_typed_elsewhere_are_found_from_the_run(tmp
     places = [run.folder.relative_to(tmp_path) for run in first]
     later = [started(tmp_path / f"outputs/{i}", "resume_from", place, f"c{i}", 0.1, i) for i, place in enumerate(places)]
     assert collect(later).factors == []
+
+
+@pytest.mark.parametrize("typed", ["long name", "out="])
+def test_folders_whose_names_say_no_seed_are_one_training(tmp_path, typed):
+    names = [
+        f"optimizer.lr-0.001_seed-{seed}-{seed}f1b9831cfe{seed}" if typed == "long name" else f"t{seed}" for seed in (0, 1)
+    ]
+    first = [made_run(tmp_path / "made", 0.2, seed) for seed in (0, 1)]
+    for run, name in zip(first, names, strict=True):
+        run.folder.rename(tmp_path / name)
+    later = [
+        started(tmp_path / f"later{seed}", "init_from", tmp_path / name / "checkpoints/last.ckpt", f"c{seed}", 0.1, seed)
+        for seed, name in enumerate(names)
+    ]
+    assert collect(later).factors == []
+    labels = set(collect([*later, made_run(tmp_path / "none", 0.3)]).runs["init_from"])
+    assert labels == {"none", "optimizer.lr-0.001" if typed == "long name" else "t0"}
+
+
+def test_best_and_last_of_one_run_are_two_starts(tmp_path):
+    first = [made_run(tmp_path / "first", 0.2, seed) for seed in (0, 1)]
+    runs = [
+        started(tmp_path / f"{name}{seed}", "init_from", run.checkpoints / f"{name}.ckpt", f"{name}{seed}", 0.1, seed)
+        for name in ("best", "last")
+        for seed, run in enumerate(first)
+    ]
+    assert sorted(set(collect(runs).runs["init_from"])) == ["default", "default (best)"]
+
+
+@pytest.mark.parametrize("what", ["a teacher's teacher", "space", "images"])
+def test_trainings_of_one_name_that_differ_in_what_they_started_from_are_two(tmp_path, what):
+    old = [made_run(tmp_path / f"old{epochs}", 0.2, settings={"epochs": epochs}) for epochs in (2, 50)]
+    runs = []
+    for i, each in enumerate(old):
+        more = {"a teacher's teacher": {"teacher": {"checkpoint": str(each.folder)}}, "space": {"space": {"size": i}}}.get(
+            what, {}
+        )
+        contents = {"data": f"d{i}" if what == "images" else "d", **({"teacher": f"t{i}"} if "teacher" in more else {})}
+        parent = made_run(tmp_path / f"parent{i}", 0.2, settings={**more, "contents": contents})
+        parent.folder.rename(tmp_path / f"parent{i}/same")
+        runs.append(started(tmp_path / f"child{i}", "init_from", tmp_path / f"parent{i}/same", f"c{i}", 0.1 + i, 0))
+    levels = set(collect(runs).runs["init_from"])
+    assert len(levels) == 2
+    assert all(level.startswith("same-") for level in levels)
+
+
+def test_all_from_one_seed_are_not_each_from_their_own(tmp_path):
+    first = [made_run(tmp_path / "first", 0.2, seed) for seed in (0, 1, 2)]
+    own = [started(tmp_path / f"own{i}", "teacher", run.folder, f"c{i}", 0.1, i) for i, run in enumerate(first)]
+    one = [started(tmp_path / f"one{i}", "teacher", first[0].folder, "c0", 0.3, i) for i in (1, 2)]
+    assert collect(one).factors == []  # where all are from one, there is nothing to tell
+    levels = collect([*own, *one]).runs.groupby("teacher.checkpoint")["kid"].mean()
+    assert levels.round(3).to_dict() == {"default": 0.1, "default, seed 0": 0.3}

@@ -48,7 +48,8 @@ def _place(config: dict, key: str) -> tuple[dict, str]:
     """The mapping in which the last name of a dotted key stands, an empty one where it does not; and that name."""
     *parents, leaf = key.split(".")
     for parent in parents:
-        config = config.get(parent) or {}
+        inner = config.get(parent)
+        config = inner if isinstance(inner, dict) else {}
     return config, leaf
 
 

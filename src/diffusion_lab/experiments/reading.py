@@ -11,13 +11,17 @@ import yaml
 from diffusion_lab.figures import DRAWN, HELD_OUT, Figure, declared
 
 SUM = "# what follows, by its SHA-256: "  # the first line of config.yaml
+LARGEST_FILE = 50_000_000  # bytes of a config or of results
+PLAIN = (dict, list, str, int, float, bool, type(None))
 MOST_NODES = 100_000  # of a config
 LARGEST = 1e39  # number of a file: those of trainings are of 32 bits, and what is near the end of 64 overflows in a mean
 
 
 def mapping_in(file: Path, parse: Callable[[str], object]) -> dict | None:
-    """What `file` holds; None where it is absent or damaged."""
+    """What `file` holds; None where it is absent, damaged, no ordinary file, or larger than any that was written."""
     try:
+        if not file.is_file() or file.stat().st_size > LARGEST_FILE:
+            return None
         content = parse(file.read_text())
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
         return None
@@ -92,10 +96,13 @@ def _whole_in(text: str) -> int:
 
 
 def _check_modest(node: object) -> None:
-    """Raise ValueError for what has more leaves than any config: YAML's aliases of aliases make billions of a few lines."""
+    """Raise ValueError for what has more leaves than any config, as YAML's aliases of aliases make billions of a few lines,
+    and for what is no plain value, as a date, a set or bytes."""
     left, nodes = MOST_NODES, [node]
     while nodes:
         node = nodes.pop()
+        if not isinstance(node, PLAIN) or (isinstance(node, dict) and not all(isinstance(key, str) for key in node)):
+            raise ValueError("damaged")
         nodes += node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
         left -= 1
         if left < 0:
@@ -103,9 +110,27 @@ def _check_modest(node: object) -> None:
 
 
 def is_a_runs(file: Path) -> bool:
-    """Whether `Run.begin` has written a config.yaml, damaged or not: by its first words, of which a bit may be turned."""
-    head = file.read_bytes()[: len(SUM)]
-    return sum(found != written for found, written in zip(head, SUM.encode(), strict=False)) <= 1
+    """Whether `Run.begin` has written a config.yaml, damaged or not: by its first words, of which a bit may be turned. An
+    older version wrote none: its config names this package's own model."""
+    head = _head(file)
+    if len(head) == len(SUM) and sum(found != written for found, written in zip(head, SUM.encode(), strict=True)) <= 1:
+        return True
+    model = (mapping_in(file, config_in) or {}).get("model")
+    return isinstance(model, dict) and str(model.get("_target_")).startswith("diffusion_lab.")
+
+
+def is_begun(file: Path) -> bool:
+    """Whether a config.yaml is empty, or cut off within its first words: nothing is lost where it is replaced."""
+    head = _head(file)
+    return file.is_file() and len(head) < len(SUM) and SUM.encode().startswith(head)
+
+
+def _head(file: Path) -> bytes:
+    """The first bytes of a file; none where it is no file."""
+    if not file.is_file():
+        return b""
+    with file.open("rb") as content:
+        return content.read(len(SUM))
 
 
 def sum_of(text: str) -> str:

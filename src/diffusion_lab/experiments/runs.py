@@ -1,7 +1,11 @@
 """A run's folder: what is in it, read and written in this one place. Needs no torch."""
 
+import contextlib
 import csv
 import io
+import logging
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +14,24 @@ from filelock import FileLock
 
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.hashes import config_hash
-from diffusion_lab.experiments.reading import config_in, is_a_runs, mapping_in, number_in, results_in, sum_of
+from diffusion_lab.experiments.reading import config_in, is_a_runs, is_begun, mapping_in, number_in, results_in, sum_of
 from diffusion_lab.files import remove_scratch, write_json, write_text
+
+# What a run writes in its folder, config.yaml last.
+OWN = (
+    "results.json",
+    "metrics.csv",
+    "checkpoints",
+    "samples",
+    "strip.png",
+    "web",
+    "lora",
+    "tensorboard",
+    "wandb",
+    "config.yaml",
+)
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -160,10 +180,12 @@ class Run:
 
     def check_place(self) -> None:
         """Raise UserError where there are files that a run would replace and that no run has written."""
-        if (self.config_file.is_file() and is_a_runs(self.config_file)) or "config_hash" in self.results():
+        if is_a_runs(self.config_file) or "config_hash" in self.results():
             return
-        taken = [file for file in (self.config_file, self.results_file, self.metrics_file) if file.exists()]
-        taken += [folder for folder in (self.checkpoints, self.samples) if folder.is_dir() and any(folder.iterdir())]
+        taken = [file for file in (self.results_file, self.metrics_file) if file.exists()]
+        taken += [self.config_file] if self.config_file.exists() and not is_begun(self.config_file) else []
+        folders = (self.checkpoints, self.samples, self.folder / "wandb")
+        taken += [folder for folder in folders if folder.is_dir() and any(folder.iterdir())]
         if taken:
             raise UserError(f"{taken[0]} is not of a run that was made here, and would be replaced: give another folder")
 
@@ -177,17 +199,24 @@ class Run:
         self.check_place()
         old, found = self.config(), self.of(config)
         if old and config_hash(old) != config_hash(config):
-            self.folder.rename(_free_name(self.folder.with_name(f"{self.folder.name}~{config_hash(old)}")))
+            self._set_aside(config_hash(old))
         if found is not self:
-            if self.folder.is_dir() and not any(self.folder.iterdir()):  # Hydra has made it
-                self.folder.rmdir()
-            if self.folder.exists():
-                self.folder.rename(_free_name(self.folder.with_name(f"{self.folder.name}~damaged")))
-            found.folder.rename(self.folder)
-        for folder in (self.folder, self.checkpoints, self.samples):
-            remove_scratch(folder)
+            if self.config_file.exists():
+                self._set_aside("damaged")
+            _move(found.folder, self.folder)
+        if self.config_file.exists():  # else what is here is nobody's scratch
+            remove_scratch(self.folder, "config.yaml", "results.json", "metrics.csv", "strip.png")
+            remove_scratch(self.checkpoints, "*.ckpt", "MODEL_CARD.md")
+            remove_scratch(self.samples, "*.png")
         text = yaml.safe_dump(config, sort_keys=False)
         write_text(self.config_file, f"{sum_of(text)}\n{text}")
+
+    def _set_aside(self, why: str) -> None:
+        """Move the run that is here beside itself; what else is in its folder stays."""
+        place = self.folder.with_name(f"{self.folder.name}~{why}")
+        place = _free_name(place) if (place / "config.yaml").exists() else place  # else a kill has left it begun
+        _move(self.folder, place)
+        log.info("the run that was in %s is set aside, in %s", self.folder, place.name)
 
     def finish(self, results: dict) -> None:
         """Write results.json with status "finished"."""
@@ -226,6 +255,17 @@ def ends_epoch(row: dict) -> bool:
     """Whether a row of metrics.csv is that of an epoch's end: there the held-out errors stand, whichever they are, and how
     long was trained so far."""
     return "train_seconds" in row
+
+
+def _move(source: Path, target: Path) -> None:
+    """Move a run's own files, config.yaml last: until it is there nothing takes the others for a run, and a move that a kill
+    has cut off goes on."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in OWN:
+        if os.path.lexists(source / name):
+            shutil.move(source / name, target / name)
+    with contextlib.suppress(OSError):  # it is a link, or somebody's files are in it
+        source.rmdir()
 
 
 def _free_name(path: Path) -> Path:
