@@ -35,6 +35,33 @@ def test_the_tenth_of_sixteen_processes_on_two_machines(started, variables):
 
 
 @pytest.mark.parametrize(
+    "variables",
+    [
+        {"TORCHELASTIC_RUN_ID": "none"},
+        {**TORCHRUN, "RANK": "x"},
+        {**SRUN, "SLURM_STEP_NUM_TASKS": "a"},
+        {"SLURM_STEP_NUM_TASKS": "2", "SLURM_LOCALID": "0"},
+    ],
+)
+def test_what_a_shell_has_kept_of_others_is_no_place(started, variables):
+    started(variables)
+    assert ranks.place() is None
+
+
+def test_a_srun_within_what_torchrun_has_left_is_one(started):
+    started({"TORCHELASTIC_RUN_ID": "none", **SRUN})
+    assert ranks.place() == ranks.Place(rank=9, count=16, local_rank=1, local_count=8)
+
+
+@pytest.mark.parametrize("said", ["[gloo] Connection closed by peer [127.0.0.1]:1", "Connection reset by peer"])
+def test_that_another_process_has_ended_is_a_line_wherever_it_is_waited_for(said):
+    with pytest.raises(UserError, match="another process of this training has ended"), ranks.others_here():
+        raise RuntimeError(said)
+    with pytest.raises(RuntimeError, match="shapes"), ranks.others_here():
+        raise RuntimeError("shapes do not fit")
+
+
+@pytest.mark.parametrize(
     ("script", "variables", "options", "said"),
     [
         ("train", TORCHRUN, [], "16 processes.*trainer=ddp_cluster"),

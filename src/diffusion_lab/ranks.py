@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
+from diffusion_lab.errors import UserError
+
 TO_MEET = timedelta(minutes=5)
 WHILE_ANOTHER_WORKS = timedelta(days=30)  # decodes, draws and scores
 
@@ -27,16 +29,24 @@ class Place:
 
 def place() -> Place | None:
     """Where torchrun or srun has put this process; None where neither has started it."""
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
-    elif "SLURM_STEP_NUM_TASKS" in os.environ and "SLURM_LOCALID" in os.environ:
-        names = ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID", "SLURM_STEP_NUM_TASKS")
-    else:
+    torchrun = _of_torchrun()
+    if torchrun:
+        return Place(*torchrun)
+    srun = _numbers("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
+    if not srun:
         return None
-    rank, count, local_rank, local_count = (int(os.environ[name]) for name in names)
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
-        local_count = count // int(os.environ.get("SLURM_STEP_NUM_NODES", 1))
-    return Place(rank, count, local_rank, local_count)
+    [machines] = _numbers("SLURM_STEP_NUM_NODES") or [1]
+    return Place(*srun, srun[1] // max(1, machines))
+
+
+def _of_torchrun() -> list[int]:
+    return _numbers("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE") if "TORCHELASTIC_RUN_ID" in os.environ else []
+
+
+def _numbers(*names: str) -> list[int]:
+    """What these variables of the environment have; none where one has no number: a shell may have kept some of them."""
+    values = [os.environ.get(name, "") for name in names]
+    return [int(value) for value in values] if all(value.isdecimal() for value in values) else []
 
 
 def count() -> int:
@@ -57,7 +67,7 @@ def join() -> None:
     import torch
     from lightning.fabric.plugins.environments import SLURMEnvironment
 
-    if "TORCHELASTIC_RUN_ID" not in os.environ:
+    if not _of_torchrun():
         slurm = SLURMEnvironment()
         os.environ |= {"MASTER_ADDR": slurm.main_address, "MASTER_PORT": str(slurm.main_port)}
     has_gpus = torch.cuda.is_available()
@@ -75,7 +85,8 @@ def from_first(value=None):
     import torch
 
     box = [value]
-    torch.distributed.broadcast_object_list(box, src=0, group=_waiting, device=torch.device("cpu"))
+    with others_here():
+        torch.distributed.broadcast_object_list(box, src=0, group=_waiting, device=torch.device("cpu"))
     return box[0]
 
 
@@ -84,7 +95,22 @@ def wait() -> None:
     if _waiting is not None:
         import torch
 
-        torch.distributed.barrier(_waiting)
+        with others_here():
+            torch.distributed.barrier(_waiting)
+
+
+@contextlib.contextmanager
+def others_here() -> Iterator[None]:
+    """What goes wrong in here because another process has ended is a UserError."""
+    try:
+        yield
+    except Exception as error:
+        if not _lost(error):
+            raise
+        raise UserError(
+            "another process of this training has ended, which no process goes on without: see what it said; type the same "
+            "command again to go on from the last checkpoint"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -97,7 +123,7 @@ def first_before_others() -> Iterator[None]:
         wait()
 
 
-def lost(error: BaseException) -> bool:
+def _lost(error: BaseException) -> bool:
     """Whether an error says that another process of the training is gone."""
     said = f"{type(error).__name__}: {error}"
     signs = (

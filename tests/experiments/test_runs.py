@@ -238,10 +238,10 @@ def test_no_pipe_and_no_endless_file_is_read(tmp_path):
         assert (run.config(), run.results(), run.sound_curves()) == ({}, {}, [])
     huge = Run(tmp_path / "huge")
     huge.folder.mkdir()
-    for file in (huge.config_file, huge.results_file):
+    for file in (huge.config_file, huge.results_file, huge.metrics_file):
         with file.open("wb") as sparse:
             sparse.truncate(40 * 10**9)
-    assert (huge.config(), huge.results()) == ({}, {})
+    assert (huge.config(), huge.results(), huge.sound_curves()) == ({}, {}, [])
     huge.config_file.unlink()
     huge.config_file.symlink_to("/dev/zero")
     assert huge.config() == {}

@@ -78,6 +78,8 @@ def command(script: str, arguments: str) -> str:
         return f"diffusion-lab {script} {arguments}"
     path = _short(PROJECT / "src" / f"{script}.py")
     python = "python" if os.environ.get("VIRTUAL_ENV") == sys.prefix else _short(Path(sys.executable))
+    if script == "train" and "trainer=ddp_cluster" in arguments.split():
+        python = f"torchrun --nproc-per-node={ranks.count()}"
     return f"{python} {path} {arguments}"
 
 

@@ -199,7 +199,7 @@ def next_commands(task: type[Task], run: Run, results: dict, typed: list[str]) -
     typed = [word for word in typed if not word.startswith(NOT_AGAIN)]
     words = shlex.join(typed).split(" ") if typed else []
     longer = [*words, _twice(run.config(), results), f"resume_from={shlex.quote(short(run.folder))}"]
-    if not {"loss", "schedule"} <= set(task.groups):
+    if not {"loss", "schedule"} <= set(task.groups) or "trainer=ddp_cluster" in typed:  # which wants one job
         return [*after, ("train", " ".join(longer))]
     compared = [*(word for word in words if not word.startswith(("loss=", "schedule="))), *COMPARED]
     return [*after, ("train", " ".join(longer)), ("train", " ".join(["-m", *compared, "epochs=2"]))]

@@ -14,7 +14,16 @@ from filelock import FileLock
 
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.hashes import config_hash
-from diffusion_lab.experiments.reading import config_in, is_a_runs, is_begun, mapping_in, number_in, results_in, sum_of
+from diffusion_lab.experiments.reading import (
+    LARGEST_FILE,
+    config_in,
+    is_a_runs,
+    is_begun,
+    mapping_in,
+    number_in,
+    results_in,
+    sum_of,
+)
 from diffusion_lab.files import remove_scratch, write_json, write_text
 
 # What a run writes in its folder, config.yaml last.
@@ -135,6 +144,8 @@ class Run:
         if not self.metrics_file.is_file():
             return []
         try:
+            if self.metrics_file.stat().st_size > LARGEST_FILE:
+                raise ValueError("damaged")
             lines = self.metrics_file.read_text().splitlines(keepends=True)
             table = csv.DictReader(line for line in lines if line.endswith("\n"))
             rows = [{key: number_in(value) for key, value in row.items() if value} for row in table]

@@ -227,15 +227,8 @@ def _train(
     callbacks = [*task.callbacks(setting), *standard_callbacks(config, run), *([early] if early else [])]
     more = {"callbacks": callbacks, "logger": loggers, "plugins": SafeCheckpoints(), "default_root_dir": str(run.folder)}
     trainer: Trainer = build(settings, "trainer", **more)
-    try:
+    with ranks.others_here():
         trainer.fit(module, datamodule=images, ckpt_path=start and start.path, weights_only=True)
-    except Exception as error:
-        if not ranks.lost(error):
-            raise
-        raise UserError(
-            "another process of this training has ended, which no process goes on without: see what it said; type the same "
-            "command again to go on from the last checkpoint"
-        ) from error
     if trainer.interrupted:
         raise KeyboardInterrupt
     if early and early.why:
