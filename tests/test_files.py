@@ -7,8 +7,8 @@ import time
 
 import pytest
 
-from diffusion_lab.errors import user_error_in
-from diffusion_lab.files import HOUR_S, filling, remove_scratch, replacing, write_json, write_text
+from diffusion_lab.errors import UserError, user_error_in
+from diffusion_lab.files import HOUR_S, check_ours, filling, remove_scratch, replacing, write_json, write_text
 
 
 def test_a_file_is_replaced_when_all_went_well(tmp_path):
@@ -46,12 +46,12 @@ def test_a_disk_that_is_full_at_the_last_moment_is_said_of_the_file(tmp_path, mo
 
 def test_a_folder_is_filled_at_once_or_not_at_all(tmp_path):
     folder = tmp_path / "made/folder"
-    with pytest.raises(KeyboardInterrupt), filling(folder) as scratch:
+    with pytest.raises(KeyboardInterrupt), filling(folder, "mark") as scratch:
         (scratch / "half").touch()
         raise KeyboardInterrupt
     assert not list(folder.parent.iterdir())
     folder.mkdir()  # as Hydra does
-    with filling(folder) as scratch:
+    with filling(folder, "mark") as scratch:
         write_text(scratch / "inner/file", "first")
         assert scratch.name == "folder"
         assert not list(folder.iterdir())
@@ -62,7 +62,8 @@ def test_a_folder_is_filled_at_once_or_not_at_all(tmp_path):
 def test_what_lies_in_a_folder_stays_when_it_is_filled_again(tmp_path):
     write_text(tmp_path / "folder/last.ckpt", "dear")
     write_text(tmp_path / "folder/inner/file", "old")
-    with filling(tmp_path / "folder") as scratch:
+    write_text(tmp_path / "folder/mark", "of an earlier export")
+    with filling(tmp_path / "folder", "mark") as scratch:
         write_text(scratch / "inner/file", "new")
         write_text(scratch / "more/file", "more")
     found = {
@@ -70,7 +71,7 @@ def test_what_lies_in_a_folder_stays_when_it_is_filled_again(tmp_path):
         for file in (tmp_path / "folder").rglob("*")
         if file.is_file() and "more" not in str(file)
     }
-    assert found == {"last.ckpt": "dear", "file": "new"}
+    assert found == {"last.ckpt": "dear", "file": "new", "mark": "of an earlier export"}
     assert (tmp_path / "folder/more/file").read_text() == "more"
     assert [each.name for each in tmp_path.iterdir()] == ["folder"]
 
@@ -85,7 +86,7 @@ def test_what_a_killed_process_was_filling_a_folder_with_goes_later(tmp_path):
     for name, age_s in names.items():
         (tmp_path / name).mkdir()
         os.utime(tmp_path / name, (time.time() - min(age_s, 1e6),) * 2)
-    with filling(tmp_path / "folder") as scratch:
+    with filling(tmp_path / "folder", "mark") as scratch:
         (scratch / "file").touch()
     assert {each.name for each in tmp_path.iterdir()} == {"folder", *list(names)[1:]}
 
@@ -104,3 +105,17 @@ def test_json_has_null_for_what_is_no_number(tmp_path):
 
     read = json.loads((tmp_path / "x.json").read_text(), parse_constant=pytest.fail)
     assert read == {"a": None, "b": [None, 1.5], "c": {"d": None}}
+
+
+def test_a_persons_files_are_not_replaced_and_ours_are(tmp_path):
+    (tmp_path / "grid.png").write_text("mine")
+    with pytest.raises(UserError, match=r"grid.png was not made here, and would be replaced: give another folder"):
+        check_ours(tmp_path, ["a.png", "grid.png"], "sample.json")
+    with pytest.raises(UserError, match="was not made here"), filling(tmp_path, "sample.json") as scratch:
+        (scratch / "grid.png").write_text("new")
+    assert (tmp_path / "grid.png").read_text() == "mine"
+    check_ours(tmp_path, ["other.png"], "sample.json")
+    (tmp_path / "sample.json").write_text("{}")
+    with filling(tmp_path, "sample.json") as scratch:
+        (scratch / "grid.png").write_text("new")
+    assert (tmp_path / "grid.png").read_text() == "new"

@@ -6,8 +6,19 @@ from tests.conftest import PROJECT
 
 PACKAGE = PROJECT / "src/diffusion_lab"
 ROOMS = (  # from the bottom up; each imports from those before it, and within itself
-    "ranks",
-    *("errors", "wording", "processor", "files", "conf_path", "figures", "sizes", "hardware", "parts", "conditions"),
+    *(
+        "errors",
+        "ranks",
+        "wording",
+        "processor",
+        "files",
+        "conf_path",
+        "figures",
+        "sizes",
+        "hardware",
+        "parts",
+        "conditions",
+    ),
     *("process", "data", "spaces", "networks", "denoiser", "classifier", "autoencoder"),
     *("older_checkpoints", "safetensors_files", "averages"),
     *(

@@ -7,8 +7,10 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+
+from diffusion_lab.errors import UserError
 
 HOUR_S = 3600  # another machine's process, which shares the disk, may still be writing until then
 
@@ -31,9 +33,13 @@ def replacing(file: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def filling(folder: Path) -> Iterator[Path]:
+def filling(folder: Path, mark: str) -> Iterator[Path]:
     """An empty folder of `folder`'s name to write into, beside it. Its files come to `folder` if all goes well: all at once
-    where nothing is there yet, else each in the place of the one of its name; else they go."""
+    where nothing is there yet, else each in the place of the one of its name; else they go.
+
+    Args:
+        mark: see `check_ours`.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = folder.with_name(f".{folder.name}.{os.getpid()}")
     scratch = beside / folder.name
@@ -45,7 +51,9 @@ def filling(folder: Path) -> Iterator[Path]:
         if not folder.exists() or not any(folder.iterdir()):
             scratch.replace(folder)
             return
-        for file in [file for file in scratch.rglob("*") if file.is_file()]:
+        written = [file for file in scratch.rglob("*") if file.is_file()]
+        check_ours(folder, [str(file.relative_to(scratch)) for file in written], mark)
+        for file in written:
             place = folder / file.relative_to(scratch)
             place.parent.mkdir(parents=True, exist_ok=True)
             file.replace(place)
@@ -54,6 +62,14 @@ def filling(folder: Path) -> Iterator[Path]:
         raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def check_ours(folder: Path, names: Iterable[str], mark: str) -> None:
+    """Raise UserError where one of these files is in `folder` and `mark` is not, which each of our commands leaves there: it
+    is a person's own, and would be replaced."""
+    taken = next((folder / name for name in names if (folder / name).exists()), None)
+    if taken and not (folder / mark).exists():
+        raise UserError(f"{taken} was not made here, and would be replaced: give another folder")
 
 
 def _remove_killed(folder: Path) -> None:

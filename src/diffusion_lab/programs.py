@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from diffusion_lab.commands.composition import check_choices, prepare_hydra, say_user_errors_in_a_line
+from diffusion_lab.commands.composition import check_choices, prepare_hydra, say_user_errors_in_a_line, words_of
 from diffusion_lab.commands.console import exit_on_user_error, print_all_letters
 from diffusion_lab.commands.stopping import stoppable
 from diffusion_lab.conf_path import CONF
@@ -33,7 +33,7 @@ def program(name: str, stopped: str = "nothing was kept") -> Callable:
             sys.path.append(os.getcwd())  # where parts of one's own may lie
             prepare_hydra()
             say_user_errors_in_a_line()
-            exit_on_user_error(check_choices, [word for word in sys.argv[1:] if "=" in word and not word.startswith("-")])
+            exit_on_user_error(check_choices, words_of(sys.argv[1:]))
             with stoppable(stopped):
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(work)()
 

@@ -1,9 +1,11 @@
 """`judge.py` on a few digits, with a classifier of them whose weights are random."""
 
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 
-from diffusion_lab.commands.judge import judge
+from diffusion_lab.commands.judge import _sizes, judge
 from tests.conftest import composed
 
 SMALL = ("images=8", "pool=16", "real=20", "sets=3", "data.max_images=120", "metrics/figures=[mind,density_coverage]")
@@ -33,7 +35,7 @@ def test_it_says_writes_and_draws_what_each_metric_sees(tmp_path, capsys, monkey
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["images=9"], "images=9 wants a pool of twice as many, and there are 16"),
+        (["data.max_images=8"], "images are too few to be judged by: sets of 4 want twice as many"),
         (["beside=[none.csv]"], "beside=none.csv cannot be read"),
         (["only=[frogs]"], "only=['frogs'] must be some of blur, noise"),
         (["sets=1"], "sets=1 must be a whole number, at least 3"),
@@ -45,3 +47,11 @@ def test_a_mistake_is_one_line(words, said, tmp_path, capsys):
         judge(composed("judge", *SMALL, *words), str(tmp_path / "judge"))
     assert said in capsys.readouterr().err
     assert not (tmp_path / "judge").exists()
+
+
+def test_sets_are_as_large_as_the_images_let_them_be(caplog):
+    decoded = SimpleNamespace(train=range(108), held_out=range(12))
+    with caplog.at_level("INFO"):
+        sizes = _sizes(composed("judge"), decoded)
+    assert (sizes.images, sizes.pool, sizes.whole, sizes.real) == (54, 108, 108, 12)
+    assert "sets of 54 images, for there are 108 to take them from" in caplog.text

@@ -115,7 +115,7 @@ def test_skip_leaves_broken_files_out_and_lists_them(photos, tmp_path, caplog):
     result = decoded(photos, tmp_path, on_error="skip")
     assert len(result.images) == 5
     assert sorted([*result.train, *result.held_out]) == [0, 1, 2, 3, 4]
-    assert "left out 1 broken images" in caplog.text
+    assert "left out 1 broken image:" in caplog.text
     with pytest.raises(UserError, match=r"2\.png"):  # a cache made while skipping does not hide the broken file
         decoded(photos, tmp_path)
 

@@ -102,6 +102,39 @@ def test_loggers_hear_why_a_training_ended(tmp_path, monkeypatch, error, told, f
     assert heard == [*told, (["logger"], failed)]
 
 
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("callbacks", {"Timer": 3}),
+        ("callbacks", [1, 2]),
+        ("epoch", "a"),
+        ("epoch", -9),
+        ("global_step", -5),
+        ("optimizer_states", []),
+        ("callbacks", {"Timer": {"time_elapsed": {"train": "z"}}}),
+        ("loops", 3),
+    ],
+)
+def test_a_strangers_training_that_cannot_go_on_is_one_line(tmp_path, monkeypatch, key, value):
+    state = {
+        "callbacks": {"Timer": {"time_elapsed": {"train": 60.0}}},
+        "epoch": 1,
+        "global_step": 5,
+        "optimizer_states": [{}],
+        "loops": {"fit_loop": {"epoch_loop.batch_progress": {"is_last_batch": True}}},
+    }
+    config = {"resume_from": str(tmp_path / "x.ckpt"), "trusted": [], "epochs": 9}
+    monkeypatch.setattr(fitting, "check_same_training", lambda *_: None)
+    for kept, damaged in ((state, False), ({**state, key: value}, True)):
+        checkpoint = SimpleNamespace(state=kept, config={}, path=Path("x.ckpt"))
+        monkeypatch.setattr(fitting, "load_checkpoint", lambda *_, found=checkpoint: found)
+        if damaged:
+            with pytest.raises(UserError, match=r"resume_from=x.ckpt holds no training that can go on: it is damaged"):
+                shorter_training(config)
+        else:
+            assert shorter_training(config) is checkpoint
+
+
 def test_weights_alone_are_no_training_to_go_on_with(tmp_path):
     file = written_checkpoint(tmp_path / "weights.ckpt")
     with pytest.raises(UserError, match="holds weights alone, which init_from takes"):

@@ -1,8 +1,10 @@
 """What Hydra is told before it composes a config."""
 
+import re
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from functools import partial
+from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 from hydra._internal import utils
@@ -13,6 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from diffusion_lab.commands.console import exit_on_user_error
 from diffusion_lab.commands.latents import latents
@@ -28,6 +31,7 @@ from diffusion_lab.conf_path import CONF
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.names import run_name
 
+NAMES = ("name", "data.name")  # of folders below outputs/
 COMPOSING = (ConfigCompositionException, MissingConfigException)
 
 
@@ -56,10 +60,24 @@ def _reported(report: Callable, work: Callable):
 
 
 def _composing(work: Callable):
+    """`work()`; what goes wrong before there is a config is the command line's fault, or that of a config file."""
+    HydraConfig.instance().cfg = None
     try:
         return work()
     except COMPOSING as error:
         raise UserError(composition_error(error)) from error
+    except RecursionError as error:
+        if HydraConfig.initialized():
+            raise
+        raise UserError("a config file's defaults name the file itself, or one that names it") from error
+    except HydraException as error:
+        if HydraConfig.initialized():
+            raise
+        raise UserError(composition_error(error)) from error
+    except (YAMLError, ValueError, TypeError, AttributeError, OmegaConfBaseException) as error:
+        if HydraConfig.initialized() or isinstance(error, UserError):
+            raise
+        raise UserError(f"a config file cannot be read: {' '.join(str(error).split())}") from error
 
 
 def composition_error(error: Exception) -> str:
@@ -70,7 +88,30 @@ def composition_error(error: Exception) -> str:
     if isinstance(parent, DictConfig) and name and name not in parent and str(error).startswith("Could not override"):
         close = get_close_matches(name, [str(each) for each in parent], 1)
         return f"there is no {key}: " + (f"is it {'.'.join([*above, *close])}?" if close else "--help shows all keys")
+    options = getattr(error, "options", None)
+    if options and isinstance(error, MissingConfigException):
+        group, _, asked = str(error.missing_cfg_file).rpartition("/")
+        close = get_close_matches(asked, options, 1)
+        said = f"there is no {group}={asked}: " + (f"is it {close[0]}? " if close else "")
+        return f"{said}There are {', '.join(option for option in options if not option.startswith('_'))}"
     return " ".join(str(error).partition("Config search path:")[0].split())
+
+
+def words_of(arguments: Sequence[str]) -> list[str]:
+    """What of a command line are settings, and not Hydra's own options."""
+    known, others = utils.get_args_parser().parse_known_args(list(arguments))
+    return [*known.overrides, *(word for word in others if not word.startswith("-"))]
+
+
+def _unread(word: str) -> str:
+    key, equals, value = word.partition("=")
+    if not equals:
+        wanted = "a value with a space in it wants quotes, \"key='two words'\""
+        return f"{word or 'an empty word'} is no setting, which has a =: {wanted}"
+    if re.search(r"\s[\w./@+~-]+=", value):
+        return f"{word} cannot be read: type its settings apart, each a word of its own"
+    wanted = "letters beyond a to z, spaces and brackets want quotes"
+    return f"{word} cannot be read: {wanted}" + (f": \"{key}='{value}'\"" if "'" not in value else "")
 
 
 def check_choices(overrides: Sequence[str]) -> None:
@@ -81,20 +122,28 @@ def check_choices(overrides: Sequence[str]) -> None:
         try:
             parsed.append(parser.parse_override(word))
         except HydraException as error:
-            key, _, value = word.partition("=")
-            wanted = f"letters beyond a to z, spaces and brackets want quotes: \"{key}='{value}'\""
-            raise UserError(f"{word} cannot be read: {wanted}") from error
+            raise UserError(_unread(word)) from error
     for override in parsed:
         group = str(override.key_or_group)
         if group == "out" and not override.is_sweep_override() and isinstance(override.value(), list | dict):
             raise UserError(f"{override.input_line} must be a word, one folder")
-        if override.is_delete() or not (CONF / group).is_dir():
+        if override.is_delete() or not (group in NAMES or (CONF / group).is_dir()):
             continue
-        values = override.sweep_iterator() if override.is_sweep_override() else [override.value()]
+        values = list(override.sweep_iterator() if override.is_sweep_override() else [override.value()])
+        if group in NAMES:
+            _check_names(override.input_line, values)
+            continue
         for value in values:
             words = value if isinstance(value, list) else [value]  # a choice's settings, as a mapping, are merged into it
             if not words or not all(isinstance(word, str | dict) for word in words):
                 raise UserError(f"{override.input_line} must name one of the choices below conf/{group}")
+
+
+def _check_names(typed: str, values: list) -> None:
+    """Raise UserError for a part of an output folder that leads out of outputs/, or holds what no name should."""
+    for value in map(str, values):
+        if Path(value).is_absolute() or ".." in Path(value).parts or not value.isprintable():
+            raise UserError(f"{typed} must be a name below outputs/; out=FOLDER takes any folder")
 
 
 def compose_config(name: str, overrides: Sequence[str]) -> DictConfig:

@@ -7,6 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from diffusion_lab.commands.suited import forget_folders
+from diffusion_lab.errors import UserError
 from diffusion_lab.parts import build
 
 if TYPE_CHECKING:  # NumPy and Pillow are not needed to find a mistake in a config
@@ -19,6 +20,8 @@ def open_source(data: dict) -> Source:
 
     They are looked for once in a job's time.
     """
+    if "_target_" not in (data.get("source") or {}):
+        raise UserError("data.source has no `_target_`: take one of the choices of data=, see --help")
     moved = {key: data[key] for key in ("root", "path") if key in data["source"]}
     return _opened(json.dumps({**data["source"], **moved}, sort_keys=True))
 

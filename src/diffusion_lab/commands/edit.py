@@ -14,7 +14,7 @@ from diffusion_lab.commands.console import calls_progress, exit_on_user_error, s
 from diffusion_lab.commands.data import decode_source, open_source
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.runs import Run
-from diffusion_lab.files import write_json
+from diffusion_lab.files import check_ours, write_json
 from diffusion_lab.parts import build
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def edit_images(cfg: DictConfig, folder: str) -> None:
 
 def _edit(cfg: DictConfig, run: Run) -> list[str]:
     check(cfg)
+    check_ours(run.folder, ("strip.png",), "edit.json")
     from diffusion_lab.commands.opened import drawing_of, open_model
     from diffusion_lab.sampling.edits import needs_of
 
@@ -62,7 +63,7 @@ def _edit(cfg: DictConfig, run: Run) -> list[str]:
     drawing = drawing_of(opened, config, cfg)
     inputs = inputs_of(cfg, needs_of(edit), drawing, config)
     result = edited(edit, drawing, inputs, cfg.batch_size)
-    run.folder.mkdir(parents=True, exist_ok=True)
+    write_json(run.folder / "edit.json", {})  # until there are figures
     _write(run, result.pixels, inputs.names)
     _write_figures(cfg, config, run, inputs, result)
     return [_what(cfg, config, len(inputs.pixels), result.calls), *_said(run, result.figures)]

@@ -44,7 +44,7 @@ def _export(cfg: DictConfig, run: Run) -> list[str]:
 
     write = build(cfg.format, "format", _convert_="all")
     subject = opened(build(cfg.model, "model"))
-    with filling(run.folder) as scratch:
+    with filling(run.folder, "MODEL_CARD.md") as scratch:
         exported = write(subject, scratch)
         if exported.rounded and cfg.samples != 0:
             exported.notes.append(cost_of_rounding(subject, exported.rounded, cfg.samples))

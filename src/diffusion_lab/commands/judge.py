@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 
     from diffusion_lab.judging.trial import Sizes
 
+FEWEST = 4  # images of a set
+
+log = logging.getLogger(__name__)
+
 
 def judge(cfg: DictConfig, folder: str) -> None:
     """Judge `cfg.metrics.figures` on `cfg.data`; print what each sees, and write judge.csv, values.csv, .md and .png."""
@@ -78,19 +82,22 @@ def _judge(cfg: DictConfig, folder: Path) -> list[str]:
 
 
 def _sizes(cfg: DictConfig, decoded) -> Sizes:
-    """How many images there are to be, and can be.
+    """How many images there are to be, fewer where there are not so many.
 
     Raises:
-        UserError: those to train on are fewer than twice a set.
+        UserError: there are too few for any figure.
     """
     from diffusion_lab.judging.trial import Sizes
 
     pool = min(cfg.pool, len(decoded.train))
-    if pool < 2 * cfg.images:
-        raise UserError(
-            f"images={cfg.images} wants a pool of twice as many, and there are {pool}: take fewer, or raise pool"
+    images = min(cfg.images, pool // 2)
+    if images < FEWEST:
+        raise UserError(f"{len(decoded.train)} images are too few to be judged by: sets of {FEWEST} want twice as many")
+    if images < cfg.images:
+        log.info(
+            "sets of %d images, for there are %d to take them from: small sets see large worsenings alone", images, pool
         )
-    return Sizes(min(cfg.real, len(decoded.held_out)), pool, min(2 * pool, len(decoded.train)), cfg.images, cfg.sets)
+    return Sizes(min(cfg.real, len(decoded.held_out)), pool, min(2 * pool, len(decoded.train)), images, cfg.sets)
 
 
 def _read(file: str) -> pd.DataFrame:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig, ListConfig
 
-from diffusion_lab.commands.checks import check
+from diffusion_lab.commands.checks import check, plain
 from diffusion_lab.commands.console import calls_progress, exit_on_user_error, short
 from diffusion_lab.experiments.runs import Run
+from diffusion_lab.files import check_ours, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MARK = "sample.json"  # beside the images: how they were drawn
 FRAMES = 50  # of a GIF, at most
 
 
 def sample_checkpoint(cfg: DictConfig, folder: str) -> None:
-    """Draw `cfg.count` images from `cfg.checkpoint` into `folder`: grid.png, 00000.png and so on, and trajectory.gif."""
+    """Draw `cfg.count` images from `cfg.checkpoint` into `folder`: grid.png, 00000.png and so on, sample.json, and
+    trajectory.gif."""
     run = Run(Path(folder))
     try:
         count, grid = exit_on_user_error(_sample, cfg, run)
@@ -40,6 +43,7 @@ def sample_checkpoint(cfg: DictConfig, folder: str) -> None:
 def _sample(cfg: DictConfig, run: Run) -> tuple[int, Path]:
     """How many images were drawn, and their grid."""
     check(cfg)
+    check_ours(run.folder, ("grid.png", "00000.png", "trajectory.gif"), MARK)
     from diffusion_lab.commands.opened import drawing_of, open_model
     from diffusion_lab.experiments.pictures import save_gif, save_grid
     from diffusion_lab.pretrained.pipeline import Pipeline
@@ -53,8 +57,9 @@ def _sample(cfg: DictConfig, run: Run) -> tuple[int, Path]:
     labels, per_class = _labels(drawing, cfg.label, cfg.count, len(scales) > 1)
     guided = {each: drawing.guided(scale=each) for each in scales}
     trajectory = Trajectory(drawing.denoiser, steps) if cfg.gif else None
-    run.folder.mkdir(parents=True, exist_ok=True)
     drawn = _draw(cfg, drawing, guided, labels, trajectory, steps + drawing.enlarging_steps)
+    asked = {"seed": cfg.seed, "label": plain(cfg)["label"], "steps": steps, "scales": scales, "model": plain(cfg)["model"]}
+    write_json(run.folder / MARK, {**asked, "sampler": config["sampler"]})
     for each, images in drawn.items():
         _save(images, run.folder / f"scale_{each:g}" if len(scales) > 1 else run.folder)
     if trajectory:

@@ -20,6 +20,7 @@ from rich.progress import track
 from diffusion_lab.data.sources import Source
 from diffusion_lab.errors import UserError
 from diffusion_lab.sizes import Size, sides, size_text
+from diffusion_lab.wording import counted
 
 log = logging.getLogger(__name__)
 
@@ -114,7 +115,9 @@ def remarks(decoded: Decoded) -> list[str]:
     """What one should know of these images, a line each."""
     said = []
     if decoded.skipped:
-        said.append(f"data.on_error=skip: left out {len(decoded.skipped)} broken images: {', '.join(decoded.skipped)}")
+        said.append(
+            f"data.on_error=skip: left out {counted(len(decoded.skipped), 'broken image')}: {', '.join(decoded.skipped)}"
+        )
     copies = copies_held_out(decoded)
     if copies:
         said.append(f"{copies} of {len(decoded.held_out)} held-out images are also among those to train on, pixel by pixel")

@@ -1,5 +1,6 @@
 """MODEL_CARD.md: what an exported model is, what it was made of, how good it was found, and how to use it."""
 
+from html import escape
 from pathlib import Path
 
 from diffusion_lab.experiments.names import data_name
@@ -31,7 +32,7 @@ def card(subject: Subject, exported: Exported) -> str:
     config, denoiser = subject.config, subject.denoiser
     channels, *size = denoiser.space.pixel_shape
     parameters = sum(parameter.numel() for parameter in denoiser.parameters())
-    names = ", ".join(denoiser.conditions.names[:20]) + (" ..." if len(denoiser.conditions) > 20 else "")
+    names = ", ".join(map(escape, denoiser.conditions.names[:20])) + (" ..." if len(denoiser.conditions) > 20 else "")
     about = [
         f"A diffusion model of {KINDS[channels]} images of {size_text(size)} px, {parameters:,} parameters, "
         f"trained with diffusion-lab on {_data(config)}.",

@@ -115,7 +115,7 @@ def _rich_table(table: pd.DataFrame, width: int) -> Table:
     for row in table[fitting].itertuples(index=False):
         shown.add_row(*(escape(str(value)) for value in row))
     if len(fitting) < len(widths):
-        shown.caption = f"narrow terminal: left out {', '.join(str(name) for name in table if name not in fitting)}"
+        shown.caption = f"left out for want of width: {', '.join(str(name) for name in table if name not in fitting)}"
     return shown
 
 

@@ -163,16 +163,32 @@ def shorter_training(config: dict) -> Checkpoint | None:
     if "loops" not in checkpoint.state:
         raise UserError(f"resume_from={checkpoint.path} holds weights alone, which init_from takes: give a run's last.ckpt")
     check_same_training(checkpoint.config, config, checkpoint.path)
-    minutes = checkpoint.state["callbacks"]["Timer"]["time_elapsed"]["train"] / 60
-    behind = {
-        "epochs": checkpoint.state["epoch"] + _ends_an_epoch(checkpoint),
-        "steps": checkpoint.state["global_step"],
-        "minutes": round(minutes, 1),
-    }
+    try:
+        behind = _behind(checkpoint)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"resume_from={checkpoint.path} holds no training that can go on: it is damaged") from error
     for key, done in behind.items():
         if config.get(key) and config[key] <= done:
             raise UserError(f"resume_from={checkpoint.path} has {done} {key} behind it: take more than {key}={config[key]}")
     return checkpoint
+
+
+def _behind(checkpoint: Checkpoint) -> dict[str, int | float]:
+    """What a training had behind it, in each unit of a budget.
+
+    Raises:
+        AttributeError, KeyError, TypeError or ValueError: its file does not hold what a training needs.
+    """
+    state = checkpoint.state
+    minutes = state["callbacks"]["Timer"]["time_elapsed"]["train"] / 60
+    behind = {
+        "epochs": state["epoch"] + _ends_an_epoch(checkpoint),
+        "steps": state["global_step"],
+        "minutes": round(minutes, 1),
+    }
+    if not (all(done >= 0 for done in behind.values()) and state["optimizer_states"]):
+        raise ValueError("damaged")
+    return behind
 
 
 def with_history(shorter: Checkpoint | None, run: Run, config: dict) -> Checkpoint | None:
@@ -201,10 +217,10 @@ def best_until(shorter: Checkpoint, config: dict) -> Path | None:
         return None
     try:
         best = load_checkpoint(file, shorter.trusted)
+        is_it = best_score(best.state, config["monitor"]) == score and not differences(best.config, config)
     except UserError as error:
         log.warning("passed over: %s", error)
         return None
-    is_it = best_score(best.state, config["monitor"]) == score and not differences(best.config, config)
     return file if is_it else None
 
 

@@ -57,6 +57,8 @@ class Kept(ModelCheckpoint):
 
 def best_score(checkpoint: dict[str, Any], monitor: str) -> float | None:
     """The best value of `monitor` up to a checkpoint, from what Lightning keeps in it; None where it followed another."""
-    kept = (state for state in checkpoint["callbacks"].values() if state.get("monitor") == monitor)
+    callbacks = checkpoint.get("callbacks")
+    states = [state for state in callbacks.values() if isinstance(state, dict)] if isinstance(callbacks, dict) else []
+    kept = (state for state in states if state.get("monitor") == monitor)
     scores = (state.get("best_model_score") for state in kept)
     return next((float(score) for score in scores if isinstance(score, Tensor) and score.ndim == 0), None)
