@@ -56,6 +56,7 @@ def test_steps_end_in_the_middle_of_an_epoch_with_all_that_an_end_has(unbroken):
     assert load_checkpoint(unbroken.checkpoints / "best.ckpt").state["global_step"] in (5, 8)
 
 
+@pytest.mark.ci
 def test_killed_within_an_epoch_it_ends_as_if_never_killed(unbroken, tmp_path, monkeypatch):
     count = Throughput.on_train_batch_end
 
@@ -79,6 +80,7 @@ def test_a_begun_epoch_is_not_behind(unbroken):
         shorter_training({**config, "epochs": 1})
 
 
+@pytest.mark.ci
 def test_a_longer_training_goes_on_within_the_epoch(unbroken, tmp_path):
     shorter = trained(tmp_path / "shorter", "steps=3")
     assert same(trained(tmp_path / "longer", "steps=8", f"resume_from={shorter.folder}"), unbroken)

@@ -80,6 +80,7 @@ def test_leaves_its_figures_and_a_picture(finished):
     assert tracking.best_of_curves(finished)["best/val/accuracy"] >= last
 
 
+@pytest.mark.ci
 def test_a_finished_run_is_shown_and_an_interrupted_one_ends_as_an_unbroken_one(finished, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("diffusion_lab.metrics.features.EfficientNetLite0", None)  # nothing is drawn, so nothing is compared
 

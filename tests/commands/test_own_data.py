@@ -42,6 +42,7 @@ def ponds(tmp_path_factory) -> list[Run]:
     return runs
 
 
+@pytest.mark.ci
 def test_a_report_tells_folders_apart(ponds):
     named = list(collect(ponds).runs["data"])
     assert named[2] == "lake"

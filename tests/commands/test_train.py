@@ -380,6 +380,7 @@ def test_other_images_in_the_same_place_are_another_run(run_of, tmp_path):
     assert len(list(tmp_path.glob("run~*"))) == 1
 
 
+@pytest.mark.ci
 def test_a_run_that_was_set_aside_is_gone_on_with(run_of, tmp_path, monkeypatch):
     def stop(self, trainer, module):
         if trainer.current_epoch == 1:

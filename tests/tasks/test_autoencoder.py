@@ -73,6 +73,7 @@ def test_learns_and_leaves_figures_that_torchmetrics_agrees_with(finished):
     assert results["l1"] == pytest.approx((made - pixels / 255).abs().mean().item(), abs=1e-5)
 
 
+@pytest.mark.ci
 def test_an_interrupted_run_ends_as_an_unbroken_one(finished, tmp_path, monkeypatch):
     def crash(self, trainer, module):
         if trainer.current_epoch == 1:

@@ -71,6 +71,7 @@ def test_a_picture_that_fails_costs_nothing_else(tmp_path, caplog):
     }
 
 
+@pytest.mark.ci
 def test_it_changes_nothing_and_calls_the_network_a_few_times(tmp_path, monkeypatch):
     """With all figures, a sampler of many steps, and a network that counts batches."""
     reference = ("network=reference_unet", "network.widths=[8,8]", "data.flip=true")
