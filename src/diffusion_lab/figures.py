@@ -66,6 +66,17 @@ KID = Figure("kid", "KID", depends_on=DRAWN, error="kid_std", curve=True)
 FID = Figure("fid", "FID", digits=2, depends_on=DRAWN, curve=True)
 MIND = Figure("mind", "MIND", digits=2, depends_on=DRAWN, curve=True)
 FID_INFINITY = Figure("fid_infinity", "FID-infinity", digits=2, depends_on=DRAWN, ranked=False)
+CMMD = Figure("cmmd", "CMMD", digits=3, depends_on=DRAWN, curve=True)
+MIFID = Figure("mifid", "MiFID", digits=2, depends_on=DRAWN, ranked=False)
+TRAINING_DISTANCE = Figure(
+    *("training_distance", "distance to training images"), less_is_better=False, depends_on=DRAWN, ranked=False
+)
+TRAINING_DISTANCE_HELD_OUT = Figure(
+    *("training_distance_held_out", "that of held-out ones"),
+    less_is_better=False,
+    depends_on=(*HELD_OUT, "feature_extractor"),
+    ranked=False,
+)
 KID_BY_CLASS = Figure("kid_by_class", "KID by class", depends_on=DRAWN, error="kid_by_class_std", ranked=False)
 PRECISION = Figure("improved_precision", "precision", digits=3, less_is_better=False, depends_on=DRAWN, ranked=False)
 RECALL = Figure("improved_recall", "recall", digits=3, less_is_better=False, depends_on=DRAWN, ranked=False)
@@ -94,7 +105,8 @@ SSIM = Figure("ssim", "SSIM", less_is_better=False, depends_on=REMADE)
 L1 = Figure("l1", "L1", depends_on=REMADE, curve=True)
 
 OWN = (KID, FID, NOISE_LOSS, IMAGE_LOSS, BITS, READ_AS_ASKED, REAL_READ, CROSS_ENTROPY, ACCURACY)
-OWN += (MIND, FID_INFINITY, KID_BY_CLASS, PRECISION, RECALL, DENSITY, COVERAGE, COPIES, COPIES_HELD_OUT)
+OWN += (MIND, CMMD, FID_INFINITY, KID_BY_CLASS, PRECISION, RECALL, DENSITY, COVERAGE, COPIES, COPIES_HELD_OUT)
+OWN += (MIFID, TRAINING_DISTANCE, TRAINING_DISTANCE_HELD_OUT)
 OWN += (RECONSTRUCTION_KID, PSNR, SSIM, L1)
 FIGURES = {figure.key: figure for figure in OWN}  # of this package, in the order of tables
 

@@ -18,6 +18,7 @@ WHOLE = {  # key: (least, most)
     "patience": (1, MOST),
     "accumulate": (1, MOST),
     "checkpoints.every_steps": (1, MOST),
+    "checkpoints.keep_every_epochs": (1, MOST),
     "batch_size": (1, MOST),
     "count": (1, MOST),
     "seed": (0, 2**63 - 1),
@@ -119,6 +120,8 @@ REAL = {  # key: an interval
     "sampler.times.rho": "(0, inf)",
     "sampler.threshold.quantile": "(0, 1]",
     "sampler.threshold.most": "[1, inf)",
+    "metrics.figures.cmmd.sigma": "(0, inf)",
+    "metrics.figures.mifid.threshold": "(0, 1]",
     "augmentation.probability": "[0, 1]",
     "augmentation.scale": "[0, inf)",
     "augmentation.stretch": "[0, inf)",
@@ -175,7 +178,7 @@ LISTS = ("only", "beside", "trusted", "network.widths", "network.attention", "ne
 MAY_BE_NULL = (
     *("model.image_size", "data.max_images", "metrics.vlb_calls", "metrics.every_n_epochs", "trainer.gradient_clip_val"),
     *("gradient_clip", "threads", "steps", "minutes", "checkpoints.every_steps", "checkpoints.every_minutes"),
-    *("sampler.threshold.most", "snapshots"),
+    *("sampler.threshold.most", "snapshots", "checkpoints.keep_every_epochs", "metrics.figures.mifid.threshold"),
 )
 FOUND = ("data.num_classes", "model.conditions.count")  # of a folder
 NEVER_NULL = {*WHOLE, *REAL, *SWITCHES, "data.cache_dir", "data.name", "data.on_error", "data.image_size", "compile"}
