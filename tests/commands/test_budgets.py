@@ -11,6 +11,7 @@ import torch
 from diffusion_lab.checkpoints import load_checkpoint
 from diffusion_lab.commands.train import train
 from diffusion_lab.errors import UserError
+from diffusion_lab.experiments.hashes import config_hash
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.tasks.fitting import shorter_training
 from diffusion_lab.training.callbacks import Throughput
@@ -122,6 +123,16 @@ def test_early_stop_ends_what_no_longer_gets_better(tmp_path):
     words = ("epochs=9", "early_stop=val/image_loss", "patience=1", "optimizer.lr=1e-12", "accumulate=3")
     results = trained(tmp_path / "run", *words).results()
     assert (results["epochs"], results["steps"]) == (2, 4)  # of five batches, two steps an epoch
+
+
+def test_checkpoints_of_some_epochs_stay_and_change_nothing(unbroken, tmp_path):
+    run = trained(tmp_path / "run", "steps=8", "checkpoints.keep_every_epochs=1")
+    kept = {file.name for file in run.checkpoints.glob("*.ckpt")} - {"last.ckpt", "previous.ckpt", "best.ckpt"}
+    assert kept == {"epoch_0001.ckpt"}  # the second epoch is cut short
+    found = load_checkpoint(run.checkpoints / "epoch_0001.ckpt")
+    assert (found.state["global_step"], found.averaged) == (5, True)
+    assert config_hash(run.config()) == config_hash(unbroken.config())
+    assert same(run, unbroken)
 
 
 @pytest.mark.parametrize("budget", ["steps=8", "minutes=1"])

@@ -46,7 +46,7 @@ from diffusion_lab.training.callbacks import (
 )
 from diffusion_lab.training.midway import Midway
 from diffusion_lab.training.module import Training
-from diffusion_lab.training.saving import Kept, SafeCheckpoints, best_score
+from diffusion_lab.training.saving import Kept, KeptEvery, SafeCheckpoints, best_score
 from diffusion_lab.training.snapshots import Snapshots
 
 log = logging.getLogger(__name__)
@@ -286,6 +286,7 @@ def standard_callbacks(config: dict, run: Run) -> list[Callback]:
         Heartbeat(None if _is_watched() else HEARTBEAT_S, _seen_by_scores(config)),
         *([EarlyStopping(config["early_stop"], patience=config["patience"])] if config["early_stop"] else []),
         Midway(run.last_checkpoint, between["every_minutes"], between["every_steps"]),
+        *([KeptEvery(run.checkpoints, between["keep_every_epochs"])] if between["keep_every_epochs"] else []),
         LearningRateMonitor(logging_interval="step"),
         ProgressBar() if _is_watched() else EpochLine(),
         Kept(filename="best", monitor=config["monitor"], **keep),

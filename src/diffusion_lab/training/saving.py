@@ -5,7 +5,8 @@ from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint
 from torch import Tensor
 
 from diffusion_lab.files import replacing
@@ -53,6 +54,18 @@ class Kept(ModelCheckpoint):
 
     def _remove_checkpoint(self, trainer, filepath: str) -> None:
         pass
+
+
+class KeptEvery(Checkpoint):
+    """Keeps the checkpoint of every so many epochs beside the last one: epoch_0005.ckpt and so on, counted from 1."""
+
+    def __init__(self, folder: Path, epochs: int):
+        self.folder, self.epochs = folder, epochs
+
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        epoch = trainer.current_epoch + 1
+        if epoch % self.epochs == 0 and trainer.is_last_batch:
+            trainer.save_checkpoint(self.folder / f"epoch_{epoch:04d}.ckpt")
 
 
 def best_score(checkpoint: dict[str, Any], monitor: str) -> float | None:
