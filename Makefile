@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train demo grid sweep debug bench wheel test test-slow lint format notebooks sync clean
+.PHONY: help setup train demo grid sweep debug bench wheel test test-slow gpu lint format notebooks sync clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,10 @@ test: setup ## run the tests, each of seconds (three side by side: some wait)
 
 test-slow: setup ## run all tests, those that train for minutes too
 	@$(BIN)/python -m pytest -q -m "slow or ci or not slow" $(ARGS)
+
+gpu: setup ## on a machine with a GPU: does everything hold there, and how fast is it? under ten minutes
+	@$(BIN)/python -m pytest -q -rA -n 4 -m gpu $(ARGS)
+	@$(BIN)/python src/benchmark.py benchmark=gpu rounds=3 seconds=1
 
 lint: setup ## check style and formatting
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -9,6 +9,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # two processes of two threads ea
 
 import omegaconf.base
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl, get_overrides_dirname
 from hydra.core.global_hydra import GlobalHydra
@@ -39,6 +40,11 @@ TINY = (
 
 # For runs whose figures and pictures nobody looks at: half of what a tiny run costs.
 UNSCORED = ("metrics/figures=[errors]", "objective=noise_loss")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("NOT TESTED ON A GPU: there is none")
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ import torch
 from diffusion_lab import ranks
 from diffusion_lab.errors import UserError
 
+HALVES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 
 
@@ -43,7 +44,12 @@ def choose_precision(requested: str, device: torch.device) -> str:
     """Lightning's precision name: `requested`, or for "auto" bf16-mixed where bf16 is fast in hardware, else 32-true.
 
     On a CPU that means AMX or AVX512-BF16; elsewhere PyTorch emulates bf16, ten times slower than float32.
+
+    Raises:
+        UserError: "16-mixed" is no precision of a CPU.
     """
+    if requested == "16-mixed" and device.type == "cpu":
+        raise UserError("precision=16-mixed needs a GPU: take auto, bf16-mixed or 32-true")
     if requested != "auto":
         return requested
     if device.type == "cuda":
@@ -67,7 +73,8 @@ def training_layout(device: torch.device) -> torch.memory_format:
 
 def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager:
     """The autocast context of a Lightning precision name, reusable."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=precision == "bf16-mixed")
+    dtype = HALVES.get(precision)
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
 
 
 def pick_device(accelerator: str) -> torch.device:

@@ -1,5 +1,7 @@
 """Every preset composes to the system that it is named after, learns from a batch and draws an image."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hydra.utils import instantiate
@@ -162,6 +164,20 @@ def test_ddpms_optimizer_and_clipping_go_with_bf16(tmp_path):
     trainer.fit(module, datamodule=images)
     assert trainer.global_step == 2
     assert any((weights != old).any() for weights, old in zip(module.parameters(), before, strict=True))
+
+
+@pytest.mark.parametrize(("fused", "most"), [(True, 0.5 * 1024), (False, 0.5)])
+def test_gradients_that_are_scaled_are_clipped_by_their_true_norm(fused, most, tmp_path):
+    """With float16's scaler: fused optimizers take its factor away as they step, for others Lightning has done so."""
+    config = config_of("ddpm_cifar10", *SMALLER["ADMUNet"], f"optimizer.fused={fused}")
+    module, _ = training_parts(config, random_images(config, tmp_path, 8), tmp_path)
+    scaler = SimpleNamespace(get_scale=lambda: 1024.0)
+    module._trainer = SimpleNamespace(precision_plugin=SimpleNamespace(scaler=scaler))
+    for weights in module.parameters():
+        weights.grad = torch.full_like(weights, 100.0)
+    module.configure_gradient_clipping(module.optimizer(module.parameters()), 0.5, "norm")
+    norm = torch.stack([weights.grad.norm() for weights in module.parameters()]).norm()
+    assert norm.item() == pytest.approx(most, rel=1e-3)
 
 
 def test_gradients_are_clipped_to_the_norm_that_is_asked_for(tmp_path):

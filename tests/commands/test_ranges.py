@@ -25,7 +25,7 @@ from tests.conftest import TINY, composed
 
 # Typed, and what is said of it.
 WRONG = {
-    "trainer.precision=bf16": "trainer.precision=bf16 must be one of auto, 32-true, bf16-mixed",
+    "trainer.precision=bf16": "trainer.precision=bf16 must be one of auto, 32-true, bf16-mixed, 16-mixed",
     "trainer.precision=xyz": "must be one of",
     "trainer.accelerator=cuda:0": "trainer.accelerator=cuda:0 must be one of auto, cpu, gpu, cuda",
     "trainer.accelerator=gpuu": "must be one of",

@@ -7,7 +7,6 @@ import torch
 from diffusion_lab.data import images
 from diffusion_lab.data.cache import Decoded
 from diffusion_lab.data.images import Images, Split, batches_of
-from tests.needs import needs_gpu
 
 
 @pytest.fixture
@@ -67,7 +66,7 @@ def test_training_images_move_each_way_and_their_edges_stay(decoded, training):
         assert counts[places.index((1, 1))] == 400
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_images_that_fit_on_the_device_are_gathered_there(decoded, device, monkeypatch):
     here = Images(decoded, batch_size=16, seed=3)
     there = Images(decoded, batch_size=16, seed=3)

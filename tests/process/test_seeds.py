@@ -5,7 +5,6 @@ from scipy import stats
 
 from diffusion_lab.process import seeds
 from diffusion_lab.process.seeds import mixed, noise_of_images, philox, times_of_images
-from tests.needs import needs_gpu
 
 
 def test_an_images_noise_does_not_depend_on_its_batch():
@@ -59,7 +58,7 @@ def test_all_of_a_seed_counts():
     assert not torch.equal(noise_of_images(2**40 + 5, [7], (1, 4, 4)), noise_of_images(5, [7], (1, 4, 4)))
 
 
-@needs_gpu
+@pytest.mark.gpu
 def test_noise_made_on_a_gpu_is_the_same():
     ours, theirs = (noise_of_images(5, range(9), (3, 17, 17), 2, device) for device in ("cpu", "cuda"))
     torch.testing.assert_close(theirs.cpu(), ours, rtol=1e-5, atol=1e-5)

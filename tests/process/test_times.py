@@ -3,8 +3,8 @@ import math
 import pytest
 import torch
 
-from diffusion_lab.process.schedules import Cosine, Edm, log_snr
-from diffusion_lab.process.times import log_normal, logit_normal, stratified, uniform
+from diffusion_lab.process.schedules import Cosine, Edm, Flow, log_snr, time_of
+from diffusion_lab.process.times import _normal, log_normal, logit_normal, stratified, uniform
 
 CPU = torch.device("cpu")
 
@@ -41,3 +41,12 @@ def test_log_normal_is_normal_in_log_sigma_whatever_the_schedule(schedule):
     assert log_sigma.mean().item() == pytest.approx(-1.2, abs=0.01)
     assert log_sigma.std().item() == pytest.approx(1.2, abs=0.02)
     assert log_sigma.max().item() <= math.log(1000) + 1e-3
+
+
+@pytest.mark.parametrize("schedule", [Edm(), Cosine(), Flow(), Cosine(0.99999, 0.001)])
+def test_log_normal_looks_up_what_bisection_finds(schedule):
+    torch.manual_seed(0)
+    times = log_normal(5_000, CPU, schedule, mean=0.0, std=3.0)
+    torch.manual_seed(0)
+    found = time_of(schedule, -2 * _normal(5_000, CPU, 0.0, 3.0).double())
+    torch.testing.assert_close(times.double(), found, atol=1e-6, rtol=0)

@@ -19,7 +19,7 @@ from diffusion_lab.training.denoiser import DenoiserTraining
 from diffusion_lab.training.learning_rates import constant
 from diffusion_lab.training.module import Training
 from diffusion_lab.training.teachers import Data
-from tests.needs import needs_compiler, needs_gpu
+from tests.needs import needs_compiler
 from tests.sampling.ideal import GaussianNetwork, ideal_denoiser
 
 
@@ -86,7 +86,7 @@ def test_graphs_that_write_over_their_outputs_are_not_for_gradients_that_stay():
 
 @pytest.mark.ci
 @needs_compiler
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_gpu)])
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_compiled_and_eager_training_agree_and_share_their_checkpoints(device):
     states = []
     for compiled in (False, True):

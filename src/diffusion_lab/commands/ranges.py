@@ -131,6 +131,7 @@ RISING = (  # the first is below the second
     *(f"schedule.min_{what} schedule.max_{what}" for what in ("signal_rate", "noise_rate", "alpha_bar", "log_snr")),
     *("schedule.sigma_min schedule.sigma_max", "schedule.start schedule.end", "schedule.betas.start schedule.betas.end"),
 )
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 CHOICES = {
     "data.on_error": ("raise", "skip"),
     "format.quantise": ("fp16", "int8"),
@@ -143,9 +144,9 @@ CHOICES = {
     "guidance.rescale_of": ("image", "output"),
     "loss.reduction": ("none",),
     "trainer.accelerator": ("auto", "cpu", "gpu", "cuda"),
-    "trainer.precision": ("auto", "32-true", "bf16-mixed"),
+    "trainer.precision": PRECISIONS,
     "accelerator": ("auto", "cpu", "gpu", "cuda"),
-    "precision": ("auto", "32-true", "bf16-mixed"),
+    "precision": PRECISIONS,
     "metrics.figures.bits.decoder": ("posterior", "noise"),
 }
 SWITCHES = (

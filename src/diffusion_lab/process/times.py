@@ -4,10 +4,14 @@
 All but `uniform` are stratified: one draw in each of `count` equally likely strata, so the batch covers the density evenly.
 """
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor, nn
 
-from diffusion_lab.process.schedules import time_of
+from diffusion_lab.process.schedules import log_snr, time_of
+
+POINTS = 2**14 + 1
 
 
 def uniform(count: int, device: torch.device, schedule: nn.Module | None = None) -> Tensor:
@@ -42,7 +46,21 @@ def log_normal(count: int, device: torch.device, schedule: nn.Module, mean: floa
     Args:
         mean, std: of log(sigma), sigma in units of the normalised space.
     """
-    return time_of(schedule, -2 * _normal(count, device, mean, std).double()).float()
+    wanted = -2 * _normal(count, device, mean, std).double()
+    known, times = _table(schedule, device)
+    after = torch.searchsorted(known, wanted).clamp(1, POINTS - 1)
+    low, high = known[after - 1], known[after]
+    share = ((wanted - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
+    return torch.lerp(times[after - 1], times[after], share).float()
+
+
+@lru_cache(maxsize=4)  # to look a step's times up takes ten kernels, to bisect for them five hundred
+def _table(schedule: nn.Module, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Log-SNRs (POINTS,), rising evenly, and the times at which `schedule` has them, float64."""
+    ends = torch.tensor([1, 0], dtype=torch.float64, device=device)
+    lowest, highest = log_snr(*schedule(ends)).tolist()
+    known = torch.linspace(lowest, highest, POINTS, dtype=torch.float64, device=device)
+    return known, time_of(schedule, known)
 
 
 def _normal(count: int, device: torch.device, mean: float, std: float) -> Tensor:

@@ -143,11 +143,16 @@ class Training(LightningModule):
         return round(self.current_epoch * steps) - self.global_step
 
     def configure_gradient_clipping(self, optimizer, gradient_clip_val=None, gradient_clip_algorithm=None) -> None:
-        # Lightning's own refuses fused optimizers under bf16, for the sake of a gradient scaler that bf16 does not have.
-        if gradient_clip_val and gradient_clip_algorithm == "value":
-            torch.nn.utils.clip_grad_value_(self.parameters(), gradient_clip_val)
-        elif gradient_clip_val:
-            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+        # Lightning's own refuses fused optimizers, for the sake of a scaler of gradients, which only float16 has.
+        if not gradient_clip_val:
+            return
+        scaler = getattr(self._trainer and self.trainer.precision_plugin, "scaler", None)
+        still_scaled = scaler and getattr(optimizer, "_step_supports_amp_scaling", False)  # fused ones unscale as they step
+        most = gradient_clip_val * (scaler.get_scale() if still_scaled else 1)
+        if gradient_clip_algorithm == "value":
+            torch.nn.utils.clip_grad_value_(self.parameters(), most)
+        else:
+            torch.nn.utils.clip_grad_norm_(self.parameters(), most)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         checkpoint["config"] = self.config
