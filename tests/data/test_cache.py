@@ -69,14 +69,17 @@ def test_without_antialias_is_torchvisions_plain_bilinear(photos, tmp_path):
     assert np.abs(result.images[1].astype(int) - expected.permute(1, 2, 0).numpy()).max() <= 1
 
 
-def test_second_time_nothing_is_decoded(photos, tmp_path):
-    first = decoded(photos, tmp_path)
-
+def untouchable(count: int) -> list:
     class Untouchable(list):
         def __getitem__(self, i):
             raise AssertionError("decoded again")
 
-    source = replace(folder(str(photos)), items=Untouchable(range(6)))
+    return Untouchable(range(count))
+
+
+def test_second_time_nothing_is_decoded(photos, tmp_path):
+    first = decoded(photos, tmp_path)
+    source = replace(folder(str(photos)), items=untouchable(6))
     second = decode(source, "photos", 16, 3, str(tmp_path / "cache"))
     assert second.key == first.key
     assert (second.images == first.images).all()
@@ -100,14 +103,23 @@ def test_max_images_keeps_both_splits_and_all_classes(tmp_path):
     assert (np.bincount(result.labels) > 30).all()
 
 
-def test_broken_files_are_named_and_nothing_is_written(photos, tmp_path):
+def test_broken_files_are_named_and_nothing_passes_for_whole(photos, tmp_path):
     (photos / "empty.jpg").write_bytes(b"")
     (photos / "text.jpg").write_text("this is no image")
     whole = (photos / "5.png").read_bytes()
     (photos / "cut.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match=r"3 broken image\(s\): .*cut\.png.*empty\.jpg.*text\.jpg.*data\.on_error=skip"):
         decoded(photos, tmp_path)
-    assert not (tmp_path / "cache").exists()
+    assert all(path.name.startswith(".") for path in (tmp_path / "cache").iterdir())
+
+
+def test_what_was_decoded_beside_a_broken_file_is_not_decoded_again_to_skip_it(photos, tmp_path):
+    (photos / "2.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"1 broken image\(s\): .*2\.png \(cannot identify"):
+        decoded(photos, tmp_path)
+    source = replace(folder(str(photos)), items=untouchable(6))
+    assert len(decode(source, "photos", 16, 3, str(tmp_path / "cache"), on_error="skip").images) == 5
+    assert not list((tmp_path / "cache").glob(".*"))
 
 
 def test_skip_leaves_broken_files_out_and_lists_them(photos, tmp_path, caplog):
@@ -197,7 +209,7 @@ def test_a_cache_that_cannot_be_written_is_one_line_before_the_work(photos, tmp_
 
 def test_a_full_disk_leaves_nothing_half_written(photos, tmp_path, monkeypatch):
     def full(file, *_, **__) -> None:
-        Path(file).write_bytes(b"half")
+        file.write(b"half")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(np, "savez", full)

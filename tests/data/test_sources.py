@@ -1,6 +1,7 @@
 """Sources: what is in them, how they split, and that images of every mode are read rightly."""
 
 import errno
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -96,6 +97,26 @@ def test_folder_errors_name_the_root_and_what_was_looked_for(tmp_path):
         sources.folder(None)
     with pytest.raises(UserError, match=r"holds no images \(looked for \.jpg"):
         sources.folder(str(tmp_path))
+
+
+def test_names_come_as_paths_are_sorted_and_the_fingerprint_is_of_names_sizes_and_times(tmp_path):
+    """Runs of before are known by it, and their splits follow that order; here by pathlib."""
+    for name in ("b/x.png", "b.x/x.png", "b-x/x.png", "b.png", "B.PNG", "b/b/x.jpg", "ä/x.bmp", "._x.jpg"):
+        save(tmp_path / name, Image.new("L", (4, 4)), format="PNG")
+    for name in (".jpg", "jpg", "b/x.txt", "b/x.png."):
+        (tmp_path / name).touch()
+    (tmp_path / "b/gone.jpg").symlink_to("nowhere.jpg")
+    paths = sorted(path for path in tmp_path.rglob("*") if path.suffix.lower() in sources.IMAGE_SUFFIXES)
+    assert len(paths) == 9
+    assert sources.list_images(str(tmp_path)) == [str(path.relative_to(tmp_path)) for path in paths]
+    assert sources.list_images(f"{tmp_path}/") == sources.images_under(tmp_path) == sources.list_images(str(tmp_path))
+    digest = hashlib.sha256()
+    for path in paths:
+        stat = path.stat() if path.exists() else path.lstat()
+        digest.update(os.fsencode(path.relative_to(tmp_path)) + f"\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    source = sources.folder(str(tmp_path))
+    assert source.fingerprint == digest.hexdigest()
+    assert [source.name_of(i) for i in range(9)] == [str(path) for path in paths]
 
 
 def test_fingerprint_changes_with_a_file(tmp_path):

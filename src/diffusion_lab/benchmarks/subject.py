@@ -71,5 +71,5 @@ def random_images(config: dict, folder: Path, train: int, held_out: int = 1) -> 
     generator = np.random.default_rng(0)
     np.save(file, generator.integers(0, 256, (count, *sides(size), config["data"]["channels"]), dtype=np.uint8))
     labels = np.arange(count) % (config["data"]["num_classes"] or 1)
-    images = np.load(file, mmap_mode="c")
+    images = np.load(file, mmap_mode="r")
     return Decoded(images, labels, np.arange(train), np.arange(train, count), [], file.stem)

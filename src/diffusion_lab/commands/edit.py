@@ -199,7 +199,7 @@ def _files(cfg: DictConfig, needs: Needs, shape: tuple[int, int, int]) -> Inputs
     if not asked or not all(isinstance(path, str) and path for path in asked):
         raise UserError(f"image={cfg.image} must be a file or a folder, or a list of them")
     for path in asked:
-        found = images_under(path) if Path(path).is_dir() else [Path(path)]
+        found = [Path(path, name) for name in images_under(path)] if Path(path).is_dir() else [Path(path)]
         if not found:
             raise UserError(f"image={path} holds no images (looked for {' '.join(IMAGE_SUFFIXES)}, also in subfolders)")
         files += found

@@ -113,17 +113,18 @@ def _looked_at(root: str) -> Folder | None:
 
     from diffusion_lab.data.sources import images_under
 
+    folder = Path(root).expanduser()
     try:
-        paths = images_under(Path(root).expanduser())
+        names = images_under(folder)
     except UserError:
         return None
     found = []
-    for path in paths[:: max(1, len(paths) // LOOKED_AT)]:
+    for name in names[:: max(1, len(names) // LOOKED_AT)]:
         try:
-            with Image.open(path) as image:
+            with Image.open(folder / name) as image:
                 found.append(image.size)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
             continue
     if not found:
         return None
-    return Folder(len(paths), *(int(median(size[axis] for size in found)) for axis in (1, 0)))
+    return Folder(len(names), *(int(median(size[axis] for size in found)) for axis in (1, 0)))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,9 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 
-from diffusion_lab.data.cache import Decoded, keep_in, kept_in
+from diffusion_lab.data.cache import Decoded
 from diffusion_lab.data.images import Batch, Images, Split, batches_of
+from diffusion_lab.data.kept import Growing, kept
 
 AT_ONCE = 64
 
@@ -25,18 +27,19 @@ def encoded(decoded: Decoded, encode: Callable[[Tensor], Tensor], name: str, mir
         name: of that; equal names encode alike.
     """
     folder = Path(cache_dir).expanduser() / f"{decoded.key}-{name}{'-mirrored' * mirrored}"
-    found = kept_in(folder) or keep_in(folder, _encoded(decoded, encode, mirrored), decoded.labels, [])
-    return replace(decoded, images=found[0])
+    return replace(decoded, images=kept(folder, partial(_fill, decoded=decoded, encode=encode, mirrored=mirrored)).images)
 
 
-def _encoded(decoded: Decoded, encode: Callable[[Tensor], Tensor], mirrored: bool) -> np.ndarray:
-    everything = Split(decoded, np.arange(len(decoded.images)))
-    parts, batches = [], -(-len(everything) // AT_ONCE)
-    shown = {"total": batches, "console": Console(stderr=True), "transient": True}
-    for batch in track(batches_of(everything, AT_ONCE), "Encoding images", **shown):
+def _fill(growing: Growing, decoded: Decoded, encode: Callable[[Tensor], Tensor], mirrored: bool) -> None:
+    rest = np.arange(growing.done, len(decoded.images))
+    if not len(rest):
+        return
+    batches = batches_of(Split(decoded, rest), AT_ONCE)
+    shown = {"total": -(-len(rest) // AT_ONCE), "console": Console(stderr=True), "transient": True}
+    for batch in track(batches, "Encoding images", **shown):
         ways = [batch.pixels, *([batch.pixels.flip(-1)] if mirrored else [])]
-        parts.append(torch.cat([encode(pixels) for pixels in ways], 1).float().permute(0, 2, 3, 1).cpu().numpy())
-    return np.ascontiguousarray(np.concatenate(parts))
+        codes = torch.cat([encode(pixels) for pixels in ways], 1).float().permute(0, 2, 3, 1).cpu().numpy()
+        growing.add(codes, batch.label)
 
 
 class EncodedImages(Images):

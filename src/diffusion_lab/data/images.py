@@ -1,5 +1,6 @@
 """The LightningDataModule: batches gathered from the decoded array in one indexing operation."""
 
+import warnings
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -32,7 +33,9 @@ class Split(Dataset):
     """
 
     def __init__(self, decoded: Decoded, positions: np.ndarray, repeat: int = 1):
-        self.images = torch.from_numpy(decoded.images)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", ".*not writable.*")  # nobody writes to them
+            self.images = torch.from_numpy(decoded.images)
         self.labels = torch.from_numpy(decoded.labels)
         self.positions = torch.from_numpy(positions)
         self.repeat = repeat

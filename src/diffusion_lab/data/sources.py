@@ -8,7 +8,9 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -22,6 +24,7 @@ log = logging.getLogger(__name__)
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 TABLES = ("metadata.csv", "metadata.jsonl", "metadata.json")  # of captions
 OTHER_SUFFIXES = (".gif", ".avif", ".heic", ".heif", ".svg", ".tif", ".tiff", ".jxl")  # pictures that are passed over
+ASKED_AT_ONCE = 8  # files, for their size and time: a disk far away answers several as fast as one
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ def flowers(root: str, split_seed: int = 0) -> Source:
     splits = [_torchvision(Flowers102, root, split=split) for split in ("train", "val", "test")]
     items = ConcatDataset(splits)
     train, held_out = random_split(len(items), held_out=0.2, seed=split_seed)
-    fingerprint = fingerprint_of_files(Path(root, "flowers-102"), sorted(Path(root, "flowers-102/jpg").iterdir()))
+    fingerprint = fingerprint_of_files(Path(root, "flowers-102"), _names_in(Path(root, "flowers-102"), "jpg"))
     return Source(items, lambda i: f"image {i} of flowers", splits[0].classes, train, held_out, fingerprint)
 
 
@@ -78,8 +81,8 @@ def pets(root: str) -> Source:
 
     source = _train_and_test(OxfordIIITPet, root, {"split": "trainval"}, {"split": "test"}, name="pets")
     folder = Path(root, "oxford-iiit-pet")
-    parts = [*sorted((folder / "images").iterdir()), *(folder / "annotations" / f"{s}.txt" for s in ("trainval", "test"))]
-    return _with_fingerprint(source, fingerprint_of_files(folder, parts))
+    names = [*_names_in(folder, "images"), *(f"annotations/{split}.txt" for split in ("trainval", "test"))]
+    return _with_fingerprint(source, fingerprint_of_files(folder, names))
 
 
 def torchvision_train_test(root: str, dataset: str) -> Source:
@@ -98,17 +101,17 @@ def folder(root: str | None, channels: int = 3, held_out: float = 0.1, split_see
     Raises:
         UserError: `root` is not given, is no folder, or holds no two images.
     """
-    paths = list_images(root)
-    first_level = [
-        printable(path.relative_to(root).parts[0]) if len(path.relative_to(root).parts) > 1 else "" for path in paths
-    ]
-    class_names = sorted(set(first_level))
+    names = list_images(root)
+    first_level = [name.split(os.sep, 1)[0] if os.sep in name else "" for name in names]
+    printed = {name: printable(name) for name in set(first_level)}
+    class_names = sorted(set(printed.values()))
     if len(class_names) < 2 or "" in class_names:
         class_names = []
-    labels = [class_names.index(name) if class_names else -1 for name in first_level]
-    train, rest = random_split(len(paths), held_out, seed=split_seed)
-    fingerprint = fingerprint_of_files(Path(root), paths)
-    return Source(ImageFiles(paths, labels, channels), lambda i: printable(paths[i]), class_names, train, rest, fingerprint)
+    rows = {name: row for row, name in enumerate(class_names)}
+    labels = [rows.get(printed[name], -1) for name in first_level]
+    train, rest = random_split(len(names), held_out, seed=split_seed)
+    items = ImageFiles(root, names, labels, channels)
+    return Source(items, items.name_of, class_names, train, rest, fingerprint_of_files(root, names))
 
 
 def captioned(root: str | None, channels: int = 3, held_out: float = 0.1, split_seed: int = 0) -> Source:
@@ -118,21 +121,22 @@ def captioned(root: str | None, channels: int = 3, held_out: float = 0.1, split_
     Raises:
         UserError: there is no caption for an image, or what `folder` raises.
     """
-    paths = list_images(root)
+    files = list_images(root)
     table = _metadata(Path(root))
     captions = []
-    for path in paths:
-        beside, name = path.with_suffix(".txt"), path.relative_to(root).as_posix()
+    for file in files:
+        path, name = Path(root, file), Path(file).as_posix()
+        beside = path.with_suffix(".txt")
         if name not in table and not beside.is_file():
             raise UserError(f"data.root={root}: {printable(path)} has no caption, in {beside.name} or in {TABLES[0]}")
         captions.append(table[name] if name in table else beside.read_text(encoding="utf-8", errors="replace").strip())
     names = list(dict.fromkeys(captions))
     rows = {caption: row for row, caption in enumerate(names)}
-    train, rest = random_split(len(paths), held_out, seed=split_seed)
+    train, rest = random_split(len(files), held_out, seed=split_seed)
     texts = hashlib.sha256("\0".join(captions).encode()).hexdigest()
-    fingerprint = hashlib.sha256(f"{fingerprint_of_files(Path(root), paths)} {texts}".encode()).hexdigest()
-    items = ImageFiles(paths, [rows[caption] for caption in captions], channels)
-    return Source(items, lambda i: printable(paths[i]), names, train, rest, fingerprint)
+    fingerprint = hashlib.sha256(f"{fingerprint_of_files(root, files)} {texts}".encode()).hexdigest()
+    items = ImageFiles(root, files, [rows[caption] for caption in captions], channels)
+    return Source(items, items.name_of, names, train, rest, fingerprint)
 
 
 def _metadata(root: Path) -> dict[str, str]:
@@ -187,61 +191,94 @@ def _rows_of_json(file: Path) -> list:
 
 
 class ImageFiles(Sequence):
-    """Files read when indexed: items[i] is (PIL image, label)."""
+    """Files below `root`, by name, read when indexed: items[i] is (PIL image, label)."""
 
-    def __init__(self, paths: list[Path], labels: list[int], channels: int):
-        self.paths, self.labels, self.channels = paths, labels, channels
+    def __init__(self, root: str | Path, names: list[str], labels: list[int], channels: int):
+        self.root, self.names, self.labels, self.channels = root, names, labels, channels
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.names)
 
     def __getitem__(self, i: int) -> tuple[Image.Image, int]:
-        return read_image(self.paths[i], self.channels), self.labels[i]
+        return read_image(Path(self.root, self.names[i]), self.channels), self.labels[i]
+
+    def name_of(self, i: int) -> str:
+        return printable(Path(self.root, self.names[i]))
 
 
-def list_images(root: str | None) -> list[Path]:
-    """All image files under `root`, sorted; raises UserError where there are fewer than two."""
+def list_images(root: str | None) -> list[str]:
+    """Names below `root` of all image files, sorted; raises UserError where there are fewer than two."""
     if root is None:
         raise UserError("data.root is not set: give the folder of your images, as in data.root=path/to/images")
     if not Path(root).is_dir():
         raise UserError(f"data.root={root} is not a folder")
-    files = list(files_under(root))
-    paths = sorted(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES)
-    others = Counter(path.suffix.lower() for path in files if path.suffix.lower() in OTHER_SUFFIXES)
+    names, others = [], Counter()
+    for name in names_under(root):
+        suffix = _suffix(name)
+        if suffix in IMAGE_SUFFIXES:
+            names.append(name)
+        elif suffix in OTHER_SUFFIXES:
+            others[suffix] += 1
     passed = ", ".join(f"{count} {suffix}" for suffix, count in sorted(others.items()))
-    if len(paths) < 2:
-        found = "no images" if not paths else "one image only, and one must be held out"
+    if len(names) < 2:
+        found = "no images" if not names else "one image only, and one must be held out"
         found += f", and {passed} that are not read" if passed else ""
         raise UserError(f"data.root={root} holds {found} (looked for {' '.join(IMAGE_SUFFIXES)}, also in subfolders)")
     if passed:
         log.warning("passed over in %s: %s", root, passed)
-    return paths
+    return names
 
 
-def images_under(folder: str | Path) -> list[Path]:
-    """All files in a folder and its subfolders that are named like images, sorted."""
-    return sorted(path for path in files_under(folder) if path.suffix.lower() in IMAGE_SUFFIXES)
+def images_under(folder: str | Path) -> list[str]:
+    """Names below a folder of all files in it and its subfolders that are named like images, sorted."""
+    return [name for name in names_under(folder) if _suffix(name) in IMAGE_SUFFIXES]
 
 
-def files_under(folder: str | Path) -> Iterator[Path]:
-    """All files in a folder and its subfolders, through links too; a folder that several links lead to is entered once.
+def _suffix(name: str) -> str:
+    """As pathlib has it, which takes several times as long, in small letters."""
+    name = name.rpartition(os.sep)[2]
+    dot = name.rfind(".")
+    return name[dot:].lower() if dot > 0 else ""
+
+
+def names_under(folder: str | Path) -> Iterator[str]:
+    """Names below a folder of all files in it and its subfolders, through links too, sorted as paths are; a folder that
+    several links lead to is entered once.
 
     Raises:
         UserError: a subfolder cannot be opened.
     """
-
-    def refuse(error: OSError) -> None:
-        raise UserError(f"{error.filename} cannot be opened: {error.strerror}") from error
-
     entered = set()
-    for parent, folders, names in os.walk(folder, followlinks=True, onerror=refuse):
-        stat = os.stat(parent)
+
+    def walk(place: str, prefix: str) -> Iterator[str]:
+        try:
+            with os.scandir(place) as found:
+                entries = sorted(found, key=lambda entry: entry.name)
+            stat = os.stat(place)
+        except OSError as error:
+            raise UserError(f"{error.filename} cannot be opened: {error.strerror}") from error
         if (stat.st_dev, stat.st_ino) in entered:
-            folders.clear()
-            continue
+            return
         entered.add((stat.st_dev, stat.st_ino))
-        folders.sort()
-        yield from (Path(parent, name) for name in names)
+        for entry in entries:
+            if _is_folder(entry):
+                yield from walk(entry.path, f"{prefix}{entry.name}{os.sep}")
+            else:
+                yield prefix + entry.name
+
+    return walk(os.fspath(folder), "")
+
+
+def _is_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
+def _names_in(folder: Path, inner: str) -> list[str]:
+    """Names below `folder` of all that is in one of its folders, sorted."""
+    return [os.path.join(inner, name) for name in sorted(os.listdir(folder / inner))]
 
 
 def read_image(path: Path, channels: int) -> Image.Image:
@@ -280,14 +317,27 @@ def random_split(count: int, held_out: float, seed: int) -> tuple[np.ndarray, np
     return order[size:], order[:size]
 
 
-def fingerprint_of_files(root: Path, paths: Sequence[Path]) -> str:
+def fingerprint_of_files(root: str | Path, names: Sequence[str]) -> str:
     """A hash of names, sizes and modification times: cheap on a million files, and changes when a file does."""
     digest = hashlib.sha256()
-    for path in paths:
-        stat = path.lstat() if path.is_symlink() and not path.exists() else path.stat()
-        name = os.fsencode(path.relative_to(root))
-        digest.update(name + f"\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+    parts = (names[i : i + 1024] for i in range(0, len(names), 1024))
+    with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
+        for said in pool.map(partial(_sizes_and_times, root), parts):
+            digest.update(said)
     return digest.hexdigest()
+
+
+def _sizes_and_times(root: str | Path, names: Sequence[str]) -> bytes:
+    stats = [_stat(os.path.join(root, name)) for name in names]
+    lines = (f"\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode() for stat in stats)
+    return b"".join(os.fsencode(name) + line for name, line in zip(names, lines, strict=True))
+
+
+def _stat(file: str) -> os.stat_result:
+    try:
+        return os.stat(file)
+    except OSError:  # a link that leads nowhere
+        return os.lstat(file)
 
 
 def _train_and_test(cls: type, root: str, train: dict, test: dict, name: str) -> Source:
