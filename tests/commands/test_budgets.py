@@ -13,8 +13,11 @@ from diffusion_lab.commands.train import train
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.hashes import config_hash
 from diffusion_lab.experiments.runs import Run
+from diffusion_lab.figures import Figure
+from diffusion_lab.metrics.scoring import measures
 from diffusion_lab.tasks.fitting import shorter_training
 from diffusion_lab.training.callbacks import Throughput
+from diffusion_lab.training.saving import best_score
 from tests.conftest import TINY, UNSCORED, composed
 
 # Everything random: the order, flips, hidden labels, times, noise, dropout. An epoch has five steps.
@@ -123,6 +126,37 @@ def test_early_stop_ends_what_no_longer_gets_better(tmp_path):
     words = ("epochs=9", "early_stop=val/image_loss", "patience=1", "optimizer.lr=1e-12", "accumulate=3")
     results = trained(tmp_path / "run", *words).results()
     assert (results["epochs"], results["steps"]) == (2, 4)  # of five batches, two steps an epoch
+
+
+@measures(Figure("charm", "charm", less_is_better=False, depends_on=("samples",), curve=True))
+def charm(scoring) -> dict[str, float]:
+    """What nobody else measures; it is best the second time."""
+    charm.asked += 1
+    return {"charm": (1.0, 3.0, 2.0, 2.5)[min(charm.asked, 4) - 1]}
+
+
+CHARM = (f"+metrics.figures.charm._target_={__name__}.charm", "+metrics.figures.charm._partial_=true", "epochs=8")
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_any_figure_chooses_the_best_checkpoint_and_ends_a_training(every, tmp_path):
+    charm.asked = 0
+    words = (f"metrics.every_n_epochs={every}", "monitor=val/charm", "early_stop=val/charm", "patience=2")
+    run = trained(tmp_path / "run", *CHARM, *words)
+    assert run.results()["epochs"] == 2 * every + 2
+    states = [torch.load(run.checkpoints / f"{name}.ckpt", weights_only=True) for name in ("best", "last")]
+    assert [state["epoch"] + 1 for state in states] == [2 * every, 2 * every + 2]
+    assert best_score(states[0], "val/charm") == 3
+    curve = [row["val/charm"] for row in run.curves() if "val/charm" in row]
+    assert curve == [1, 3, 2, 2.5][: 2 + 2 // every]
+
+
+def test_best_of_what_is_no_curve_is_one_line(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        trained(tmp_path / "run", *CHARM, "metrics.every_n_epochs=1", "monitor=val/kid")
+    known = "val/image_loss, val/noise_loss, val/charm"
+    said = f"error: monitor=val/kid is no curve of metrics/figures=[errors,charm]: take one of {known}"
+    assert said in capsys.readouterr().err
 
 
 def test_checkpoints_of_some_epochs_stay_and_change_nothing(unbroken, tmp_path):

@@ -46,6 +46,7 @@ WRONG = {
     "seed=true": "must be a whole number",
     "network.num_classes=5": "network.num_classes=5 must be 0, or as many as the data has: 10",
     "monitor=val/nosuch": "must be val/image_loss or val/noise_loss",
+    "monitor=val/kid": "or a figure of drawn images, as val/kid, with metrics.every_n_epochs=1",
     "network.heads=[1]": "network.heads=[1] must be as many as network.widths=",
     "metrics.figures.kid.subsets=0": "must be a whole number, at least 1",
     "metrics.samples=1": "must be a whole number, at least 2",
@@ -108,6 +109,19 @@ def test_what_is_no_value_is_one_line(typed):
         check(typed_after(typed))
     assert WRONG[typed] in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("typed", "every", "said"),
+    [
+        ("monitor=val/kid", 99, "monitor=val/kid is never measured: take metrics.every_n_epochs=18 or less"),
+        ("early_stop=val/kid", 9, "patience=5 is over before val/kid is measured again: take patience=9 or more"),
+    ],
+)
+def test_a_figure_is_monitored_as_often_as_it_is_measured(typed, every, said):
+    with pytest.raises(UserError, match=said):
+        check(typed_after(typed, f"metrics.every_n_epochs={every}"))
+    check(typed_after(typed, "metrics.every_n_epochs=5"))
 
 
 @pytest.fixture(scope="module")

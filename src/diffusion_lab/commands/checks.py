@@ -28,8 +28,8 @@ PATHS = (
 )
 HELD_OUT_CURVES = {  # of each epoch, by task; a denoiser's, where it is another one
     "denoiser": ("val/image_loss", "val/noise_loss"),
-    "classifier": ("val/cross_entropy",),
-    "autoencoder": ("val/l1",),
+    "classifier": ("val/cross_entropy", "val/accuracy"),
+    "autoencoder": ("val/l1", "val/psnr"),
 }
 FILES = ("guidance.checkpoint", "metrics.classifier", "init_from", "teacher.checkpoint")
 MEASURED_WITH = {  # an objective: the setting without which it is not measured
@@ -160,11 +160,10 @@ def _check_together(cfg: DictConfig) -> None:
         raise UserError(
             "network=classifier and objective=cross_entropy want task=classifier: take experiment=noisy_classifier"
         )
-    curves = HELD_OUT_CURVES.get(task, HELD_OUT_CURVES["denoiser"])
-    if task and task != "classifier" and cfg.monitor not in curves:
-        raise UserError(f"monitor={cfg.monitor} must be {' or '.join(curves)}, held out and measured each epoch")
-    if "early_stop" in cfg and cfg.early_stop not in (None, *curves):
-        raise UserError(f"early_stop={cfg.early_stop} must be {' or '.join(curves)}")
+    if task:
+        _check_curve(cfg, "monitor", task)
+        if cfg.early_stop is not None:
+            _check_curve(cfg, "early_stop", task)
     if schedule == "learned" and times not in ("uniform", "stratified"):
         raise UserError(f"schedule=learned finds the density of noise levels itself: take times=stratified, not {times}")
     sampler = cfg.get("sampler") or {}
@@ -177,6 +176,22 @@ def _check_together(cfg: DictConfig) -> None:
             raise UserError(f"sampler/times does not go with sampler={sampler.name}: diffusers chooses the times itself")
         if not find_spec("diffusers"):
             raise UserError("sampler=unipc and sampler=diffusers need diffusers: pip install diffusers")
+
+
+def _check_curve(cfg: DictConfig, key: str, task: str) -> None:
+    """Raise UserError where `key` names no curve. Figures of one's own are looked at when they are built."""
+    curves, name = HELD_OUT_CURVES.get(task, HELD_OUT_CURVES["denoiser"]), str(cfg[key])
+    if name in curves:
+        return
+    wanted, every = f"must be {' or '.join(curves)}, held out and measured each epoch", cfg.metrics.get("every_n_epochs")
+    if task in ("classifier", "autoencoder") or not name.startswith("val/"):
+        raise UserError(f"{key}={name} {wanted}")
+    if not every:
+        raise UserError(f"{key}={name} {wanted}; or a figure of drawn images, as val/kid, with metrics.every_n_epochs=1")
+    if cfg.epochs is not None and cfg.epochs < every:
+        raise UserError(f"{key}={name} is never measured: take metrics.every_n_epochs={cfg.epochs} or less")
+    if key == "early_stop" and cfg.patience < every:
+        raise UserError(f"patience={cfg.patience} is over before {name} is measured again: take patience={every} or more")
 
 
 def _check_guidance(cfg: DictConfig) -> None:
@@ -216,7 +231,7 @@ def _is_number(value) -> bool:
 
 def _check_classifier(cfg: DictConfig) -> None:
     """Raise UserError for what belongs to a denoiser."""
-    if cfg.objective != "cross_entropy" or cfg.monitor != "val/cross_entropy":
+    if cfg.objective != "cross_entropy" or cfg.monitor not in HELD_OUT_CURVES["classifier"]:
         raise UserError(
             "task=classifier needs objective=cross_entropy and monitor=val/cross_entropy: take experiment=classifier"
         )

@@ -13,6 +13,7 @@ from diffusion_lab.denoiser import Denoiser, NetworkDenoiser
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments import pictures, tracking
 from diffusion_lab.experiments.runs import Run
+from diffusion_lab.figures import Figure
 from diffusion_lab.metrics.nearest import MOST_COMPARED, nearest
 from diffusion_lab.metrics.scoring import Metric, Scoring, check_counts, check_objective, figures_of, measure, to_uint8
 from diffusion_lab.parts import build
@@ -56,6 +57,7 @@ class DenoiserTask(Task):
                 "take augment=nonleaky with network=unet, unet_64px, ddpmpp or ncsnpp, or augmentation=none"
             )
         asked = metrics(setting.config)
+        _check_curves(asked, setting.config)
         check_objective(asked, setting.config["objective"])
         check_counts(asked, setting.config["metrics"]["samples"], len(setting.decoded.held_out))
         build(setting.config["metrics"]["extractor"], "metrics.extractor")  # its weights may not be there
@@ -93,6 +95,21 @@ def metrics(config: dict) -> dict[str, Metric]:
     found = {name: build(node, f"metrics.figures.{name}") for name, node in config["metrics"]["figures"].items()}
     figures_of(found)
     return found
+
+
+def drawn_curves(metrics: dict[str, Metric]) -> list[Figure]:
+    """Their figures of drawn images that are also curves while training."""
+    return [figure for figure in figures_of(metrics).values() if figure.curve and "samples" in figure.depends_on]
+
+
+def _check_curves(metrics: dict[str, Metric], config: dict) -> None:
+    """Raise UserError where best.ckpt is to be chosen, or training stopped, by what is no curve."""
+    known = [f"val/{key}" for key in ("image_loss", "noise_loss", *(figure.key for figure in drawn_curves(metrics)))]
+    for key in ("monitor", "early_stop"):
+        if config[key] not in (None, *known):
+            raise UserError(
+                f"{key}={config[key]} is no curve of metrics/figures=[{','.join(metrics)}]: take one of {', '.join(known)}"
+            )
 
 
 def scoring(config: dict, ready: Drawing, decoded: Decoded, trusted: Sequence[str] = ()) -> Scoring:
@@ -150,22 +167,23 @@ class GridOfEpoch:
 
 
 class ScoresOfEpoch:
-    """At the end of an epoch: the figures that are also curves, `val/<key>`."""
+    """At the end of an epoch: the figures that are also curves, by their names, `val/<key>`."""
 
     def __init__(self, setting: Setting):
         self.setting = setting
 
-    def __call__(self, trainer: Trainer, model: Denoiser, epoch: int) -> None:
+    def __call__(self, trainer: Trainer, model: Denoiser, epoch: int) -> dict[str, float]:
         config = self.setting.config
         ready = drawing(config, model, self.setting.machine)
         asked = metrics(config)
         results = measure(scoring(config, ready, self.setting.decoded), asked)
-        drawn = [figure for figure in figures_of(asked).values() if figure.curve and "samples" in figure.depends_on]
+        drawn = drawn_curves(asked)
         keys = [key for figure in drawn for key in (figure.key, figure.error) if key in results]
         curves = {f"val/{key}": results[key] for key in keys}
         seen = [callback.seen for callback in trainer.callbacks if isinstance(callback, Throughput)]
         for logger in trainer.loggers:
             logger.log_metrics({**curves, **({tracking.SEEN: seen[0]} if seen else {})}, trainer.global_step - 1)
+        return {f"val/{figure.key}": curves[f"val/{figure.key}"] for figure in drawn if figure.key in results}
 
 
 def _samples(ready: Drawing, images: torch.Tensor, setting: Setting) -> tracking.Samples:

@@ -27,12 +27,14 @@ from diffusion_lab.experiments.continuing import check_same_training, difference
 from diffusion_lab.experiments.hashes import config_hash
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.experiments.shared_search import RunningTrial
-from diffusion_lab.figures import declared
+from diffusion_lab.figures import FIGURES, declared
 from diffusion_lab.files import replacing
 from diffusion_lab.hardware import choose_compile, keep_freed_memory, training_layout
 from diffusion_lab.metrics import copies
+from diffusion_lab.metrics.scoring import figures_of
 from diffusion_lab.networks.checkpointing import checkpoint_blocks
 from diffusion_lab.parts import build
+from diffusion_lab.tasks.denoiser import metrics
 from diffusion_lab.tasks.task import Outcome, Setting, Task
 from diffusion_lab.training.budget import Budget
 from diffusion_lab.training.callbacks import (
@@ -239,7 +241,7 @@ def _train(
     here = ranks.place()
     if here:
         settings |= {"devices": here.local_count, "num_nodes": here.count // here.local_count}
-    early = StopEarly(config["monitor"], RunningTrial(**config["trial"]).is_to_stop) if config["trial"] else None
+    early = _stopped_by_its_sweep(config) if config["trial"] else None
     callbacks = [*task.callbacks(setting), *standard_callbacks(config, run), *([early] if early else [])]
     more = {"callbacks": callbacks, "logger": loggers, "plugins": SafeCheckpoints(), "default_root_dir": str(run.folder)}
     trainer: Trainer = build(settings, "trainer", **more)
@@ -249,6 +251,11 @@ def _train(
         raise KeyboardInterrupt
     if early and early.why:
         raise StoppedEarly(early.why)
+
+
+def _stopped_by_its_sweep(config: dict) -> StopEarly:
+    trial, sign = RunningTrial(**config["trial"]), -1 if mode_of(config["monitor"], config) == "max" else 1
+    return StopEarly(config["monitor"], lambda epoch, value: trial.is_to_stop(epoch, sign * value))
 
 
 def training_of(task: Task, model: NoisyModel, setting: Setting) -> Training:
@@ -284,14 +291,28 @@ def standard_callbacks(config: dict, run: Run) -> list[Callback]:
         Throughput(),
         GradientNorm(),
         Heartbeat(None if _is_watched() else HEARTBEAT_S, _seen_by_scores(config)),
-        *([EarlyStopping(config["early_stop"], patience=config["patience"])] if config["early_stop"] else []),
+        *_early_stopping(config),
         Midway(run.last_checkpoint, between["every_minutes"], between["every_steps"]),
         *([KeptEvery(run.checkpoints, between["keep_every_epochs"])] if between["keep_every_epochs"] else []),
         LearningRateMonitor(logging_interval="step"),
         ProgressBar() if _is_watched() else EpochLine(),
-        Kept(filename="best", monitor=config["monitor"], **keep),
+        Kept(filename="best", monitor=config["monitor"], mode=mode_of(config["monitor"], config), **keep),
         Kept(filename="last", **keep),
     ]
+
+
+def _early_stopping(config: dict) -> list[Callback]:
+    curve, patience = config["early_stop"], config["patience"]
+    if curve is None:
+        return []
+    return [EarlyStopping(curve, patience=patience, mode=mode_of(curve, config), strict=False)]  # not each epoch has one
+
+
+def mode_of(curve: str, config: dict) -> str:
+    """Whether the best of a curve is its "min" or "max"."""
+    key = curve.removeprefix("val/")
+    figure = FIGURES.get(key) or (figures_of(metrics(config)).get(key) if config.get("metrics") else None)
+    return "min" if figure is None or figure.less_is_better else "max"
 
 
 def _seen_by_scores(config: dict) -> int:

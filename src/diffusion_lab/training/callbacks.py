@@ -180,6 +180,8 @@ class StopEarly(Callback):
         self.monitor, self.is_to_stop, self.why = monitor, is_to_stop, None
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if self.monitor not in trainer.callback_metrics:
+            return
         epoch, value = trainer.current_epoch + 1, float(trainer.callback_metrics[self.monitor])
         if epoch != trainer.max_epochs and not trainer.should_stop:
             stops = trainer.is_global_zero and self.is_to_stop(epoch, value)
@@ -190,16 +192,18 @@ class StopEarly(Callback):
 
 class EveryNEpochs(Callback):
     """Calls `act(trainer, denoiser, epoch)` after every n-th epoch's validation, while the averaged weights are in place.
+    What it returns, values by the names of curves, all processes can then monitor.
 
     It must stand before Lightning's weight averaging among the callbacks, which swaps the weights back.
     """
 
-    def __init__(self, n: int, act: Callable[[Trainer, Denoiser, int], None]):
+    def __init__(self, n: int, act: Callable[[Trainer, Denoiser, int], dict[str, float] | None]):
         self.n, self.act = n, act
 
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         epoch = trainer.current_epoch + 1
         if epoch % self.n == 0:
-            if trainer.is_global_zero:
-                self.act(trainer, module.model, epoch)
+            found = self.act(trainer, module.model, epoch) if trainer.is_global_zero else None
             ranks.wait()  # a step would wait for the first process for half an hour, and then give up
+            for name, value in (trainer.strategy.broadcast(found) or {}).items():
+                module.log(name, value, logger=False)

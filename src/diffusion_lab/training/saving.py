@@ -52,6 +52,11 @@ class Kept(ModelCheckpoint):
             self.best_model_score = self.kth_value = score
             self.best_k_models = {file: score}
 
+    def _save_topk_checkpoint(self, trainer: Trainer, monitor_candidates: dict[str, Tensor]) -> None:
+        """Waits for a curve that is not measured each epoch, which Lightning takes for a mistake."""
+        if self.monitor is None or self.monitor in monitor_candidates:
+            super()._save_topk_checkpoint(trainer, monitor_candidates)
+
     def _remove_checkpoint(self, trainer, filepath: str) -> None:
         pass
 
