@@ -35,6 +35,18 @@ def test_standardised_images_have_no_mean_and_unit_variance_in_each_channel():
     torch.testing.assert_close(encoded.std((0, 2, 3), correction=0), torch.ones(3).double(), atol=1e-6, rtol=0)
 
 
+def test_how_images_come_makes_no_difference_to_what_is_measured():
+    torch.manual_seed(0)
+    pixels = torch.randint(0, 256, (500, 3, 8, 8), dtype=torch.uint8)
+    spaces = [Standardised(3, 8) for _ in range(3)]
+    for space, batches in zip(spaces, (pixels.split(7), pixels.flip(0).split(100), [pixels]), strict=True):
+        space.measure(batches)
+    values = pixels.double().transpose(0, 1).flatten(1) / 255
+    for space in spaces:
+        assert torch.equal(space.mean.flatten(), values.mean(1).float())
+        assert torch.equal(space.std.flatten(), values.std(1, correction=0).float())
+
+
 def test_one_flat_image_still_has_a_scale():
     space = Standardised(1, 4)
     space.measure([torch.full((1, 1, 4, 4), 51, dtype=torch.uint8)])

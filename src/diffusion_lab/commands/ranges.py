@@ -26,6 +26,7 @@ WHOLE = {  # key: (least, most)
     "data.repeat": (1, MOST),
     "data.shift": (0, 4096),
     "data.max_images": (2, 10**12),
+    "data.held_out_images": (1, MOST),
     "metrics.samples": (2, MOST),
     "samples": (0, MOST),
     "metrics.batch_size": (1, MOST),
@@ -177,7 +178,14 @@ WORDS = (
 )
 LISTS = ("only", "beside", "trusted", "network.widths", "network.attention", "network.multipliers", "network.taps")
 MAY_BE_NULL = (
-    *("model.image_size", "data.max_images", "metrics.vlb_calls", "metrics.every_n_epochs", "trainer.gradient_clip_val"),
+    *(
+        "model.image_size",
+        "data.max_images",
+        "data.held_out_images",
+        "metrics.vlb_calls",
+        "metrics.every_n_epochs",
+        "trainer.gradient_clip_val",
+    ),
     *("gradient_clip", "threads", "steps", "minutes", "checkpoints.every_steps", "checkpoints.every_minutes"),
     *("sampler.threshold.most", "snapshots", "checkpoints.keep_every_epochs", "metrics.figures.mifid.threshold"),
 )

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 NOT_AGAIN = ("epochs=", "steps=", "minutes=", "resume_from=", "out=", "name=", "seed=")
 IMAGES = ("data=", "data.", "data/", "experiment=")  # words that say which images
+MEASURED = 2**30  # bytes of training images, at the most, whose mean and deviation the space is told
 COMPARED = ("loss=mae,mse", "schedule=linear,cosine")
 
 log = logging.getLogger(__name__)
@@ -185,7 +186,9 @@ def prepare(model: NoisyModel, config: dict, images: Images) -> None:
     from diffusion_lab.data.images import batches_of
     from diffusion_lab.training.starts import start_from
 
-    model.space.measure(batch.pixels for batch in batches_of(images.train, 4096))
+    measured = images.train.thinned(MEASURED)
+    at_once = max(1, min(4096, 2**26 // measured.images[0].nbytes))
+    model.space.measure(batch.pixels for batch in batches_of(measured, at_once))
     if config["init_from"]:
         start_from(model, config["init_from"], config["trusted"], config["init_from_strict"])
 

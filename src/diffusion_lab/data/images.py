@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
+from copy import copy
 from typing import NamedTuple
 
 import numpy as np
@@ -33,7 +34,6 @@ class Split(Dataset):
     """
 
     def __init__(self, decoded: Decoded, positions: np.ndarray, repeat: int = 1):
-        self.decoded = decoded
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*not writable.*")  # nobody writes to them
             self.images = torch.from_numpy(decoded.images)
@@ -41,14 +41,19 @@ class Split(Dataset):
         self.positions = torch.from_numpy(positions)
         self.repeat = repeat
 
-    def __reduce__(self) -> tuple:
-        """Another process makes it of the images' file again."""
-        return Split, (self.decoded, self.positions.cpu().numpy(), self.repeat)
-
     def to(self, device: torch.device) -> "Split":
         """Move all images to `device`."""
         self.images, self.labels, self.positions = (part.to(device) for part in (self.images, self.labels, self.positions))
         return self
+
+    def thinned(self, most: int) -> "Split":
+        """This or, of images that take more than `most` bytes, one with every second, third or so of them."""
+        step = -(-len(self.positions) * self.images[0].nbytes // most)
+        if step <= 1:
+            return self
+        thin = copy(self)
+        thin.positions = self.positions.sort().values[::step]  # in the order in which they lie on the disk
+        return thin
 
     def __len__(self) -> int:
         return len(self.positions) * self.repeat
@@ -75,10 +80,18 @@ class Images(LightningDataModule):
         flip: mirror each training image left to right with probability 0.5.
         seed: the order of epoch e depends on (seed, e) alone.
         shift: move each training image up to so many pixels each way.
+        held_out_images: of each epoch's validation, at most; None: all that are held out.
     """
 
     def __init__(
-        self, decoded: Decoded, batch_size: int, repeat: int = 1, flip: bool = False, seed: int = 0, shift: int = 0
+        self,
+        decoded: Decoded,
+        batch_size: int,
+        repeat: int = 1,
+        flip: bool = False,
+        seed: int = 0,
+        shift: int = 0,
+        held_out_images: int | None = None,
     ):
         super().__init__()
         self.batch_size = batch_size
@@ -86,7 +99,7 @@ class Images(LightningDataModule):
         self.shift = shift
         self.seed = seed
         self.train = Split(decoded, decoded.train, repeat)
-        self.held_out = Split(decoded, decoded.held_out)
+        self.held_out = Split(decoded, decoded.held_out[:held_out_images])  # shuffled, so that a part is like the whole
         self.batches_done = 0  # of the epoch with which a training goes on
 
     def state_dict(self) -> dict:
@@ -158,7 +171,8 @@ class EpochOrder(DistributedSampler):
 def images_of(config: dict, decoded: Decoded) -> Images:
     """What a training is fed with, as its config says."""
     data = config["data"]
-    return Images(decoded, config["batch_size"], data["repeat"], data["flip"], config["seed"], data["shift"])
+    settings = {key: data[key] for key in ("repeat", "flip", "shift", "held_out_images")}
+    return Images(decoded, config["batch_size"], seed=config["seed"], **settings)
 
 
 def shifted(pixels: Tensor, most: int) -> Tensor:

@@ -22,6 +22,7 @@ LATER = {
     "accumulate": 1,
     "gradient_checkpointing": False,
     "trainer.accumulate_grad_batches": 1,
+    "data.held_out_images": None,
 }
 
 

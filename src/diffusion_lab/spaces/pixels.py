@@ -8,6 +8,8 @@ from torch import Tensor
 from diffusion_lab.sizes import Size
 from diffusion_lab.spaces.space import Space
 
+FEW = 32  # images whose sums are made at once, in a processor's cache
+
 
 class Pixels(Space):
     """(pixels / 255 - mean) / std.
@@ -60,12 +62,12 @@ class Standardised(Pixels):
 
     def measure(self, batches: Iterable[Tensor]) -> None:
         """Set mean and std (C, 1, 1) to those of uint8 pixels (B, C, H, W), in pixel values from 0 to 1."""
-        total, count = torch.zeros(2, len(self.mean), dtype=torch.float64), 0
-        for pixels in batches:
-            values = pixels.double().transpose(0, 1).flatten(1).cpu() / 255
-            total += torch.stack([values.sum(1), values.square().sum(1)])
+        total, count = torch.zeros(2, len(self.mean), dtype=torch.int64), 0
+        for few in (few for pixels in batches for few in pixels.split(FEW)):
+            values = few.transpose(0, 1).flatten(1).long()  # whole numbers, so that no batch size makes a difference
+            total += torch.stack([values.sum(1), values.square().sum(1)]).cpu()
             count += values.shape[1]
-        mean, square = total / count
+        mean, square = total / (count * torch.tensor([[255.0], [255.0**2]], dtype=torch.float64))
         std = (square - mean**2).clamp(min=0).sqrt()
         self.mean.copy_(mean.view(-1, 1, 1))
         self.std.copy_(torch.where(std > 0, std, 1.0).view(-1, 1, 1))  # one flat image still has a scale

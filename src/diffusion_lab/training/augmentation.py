@@ -86,7 +86,7 @@ def _warped_where(warp: Tensor, images: Tensor, matrix: Tensor, offset: Tensor) 
     if not warp.any():
         return images
     images = images.clone()
-    images[warp] = warped(images[warp], matrix[warp], offset[warp])
+    images[warp] = warped(images[warp], matrix[warp], offset[warp]).to(images.dtype)  # autocast warps in bf16
     return images
 
 

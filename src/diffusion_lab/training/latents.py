@@ -23,4 +23,5 @@ def images_for(model: NoisyModel, config: dict, decoded: Decoded, device: torch.
     space.to(device)
     name = f"latents-{space.sha256[:16]}"
     codes = encoded(decoded, lambda pixels: space.moments(pixels.to(device)), name, data["flip"], data["cache_dir"])
-    return EncodedImages(codes, config["batch_size"], data["repeat"], data["flip"], config["seed"])
+    settings = {key: data[key] for key in ("repeat", "flip", "held_out_images")}
+    return EncodedImages(codes, config["batch_size"], seed=config["seed"], **settings)
