@@ -44,7 +44,7 @@ test-slow: setup ## run all tests, those that train for minutes too
 	@$(BIN)/python -m pytest -q -m "slow or ci or not slow" $(ARGS)
 
 gpu: setup ## on a machine with a GPU: does everything hold there, and how fast is it? under ten minutes
-	@$(BIN)/python -m pytest -q -rA -n 4 -m gpu $(ARGS)
+	@$(BIN)/python -m pytest -v -n 4 --dist loadgroup -m gpu $(ARGS)
 	@$(BIN)/python src/benchmark.py benchmark=gpu rounds=3 seconds=1
 
 lint: setup ## check style and formatting

@@ -13,6 +13,7 @@ from tests.typed import begin_command, kill, type_command
 
 pytestmark = pytest.mark.gpu
 
+of_one_run = pytest.mark.xdist_group("trained")  # by one process: it is trained once
 QUIET = ("logger=csv", "rehearsal=false")
 DIGITS = ("epochs=8", "data.max_images=1000", "metrics.samples=100", "grid.every_n_epochs=99", *QUIET)
 PRESETS = {  # and what keeps their first steps short
@@ -60,6 +61,7 @@ def photographs(tmp_path_factory):
     return folder
 
 
+@of_one_run
 def test_bf16_is_chosen_and_the_network_learns(trained):
     """bf16, compiled with CUDA graphs, the images on the GPU: all chosen by themselves."""
     results = trained.results()
@@ -67,6 +69,7 @@ def test_bf16_is_chosen_and_the_network_learns(trained):
     assert results["noise_loss"] < 0.6
 
 
+@of_one_run
 def test_images_are_those_of_the_processor(trained, tmp_path):
     """Whatever the batch, but for rounding: the largest difference of a value of 255 is told."""
     asked = (f"checkpoint={trained.last_checkpoint}", "count=9", "sampler.steps=8")
@@ -86,6 +89,7 @@ def test_images_are_those_of_the_processor(trained, tmp_path):
     assert far["bf16"].mean() < 4
 
 
+@of_one_run
 def test_figures_are_those_of_the_processor(trained, tmp_path):
     found = []
     for name, *more in (("cpu", "accelerator=cpu", "precision=32-true"), ("gpu", "precision=32-true"), ("bf16",)):
@@ -100,6 +104,7 @@ def test_figures_are_those_of_the_processor(trained, tmp_path):
         assert bf16[key] == pytest.approx(cpu[key], rel=5e-2, abs=1e-2), key
 
 
+@of_one_run
 def test_a_killed_training_ends_as_if_never_killed(trained, tmp_path):
     asked = (*DIGITS, "hydra.run.dir=run")
     with begin_command(tmp_path, "train", *asked) as (process, _):

@@ -1,5 +1,9 @@
 """Which process of a training this is, and where such processes are refused."""
 
+import json
+import os
+import time
+
 import pytest
 
 from diffusion_lab import ranks
@@ -79,3 +83,46 @@ def test_processes_that_would_stand_in_each_others_way_are_refused(started, scri
 def test_processes_of_torchrun_train_together(started):
     started(TORCHRUN)
     check(composed("train", "trainer=ddp_cluster"))
+
+
+def square(number: int) -> int:
+    if number < 0:
+        raise UserError(f"{number} is negative")
+    return number * number
+
+
+def divide_two_lists(file) -> None:
+    """What the second of two processes does in the next test."""
+    own = list(ranks.divided(square, range(5)))
+    failed = list(ranks.divided(square, [0, 1, 2, -3, 4, 5]))
+    ranks.wait()
+    file.write_text(json.dumps([own, failed]))
+
+
+@pytest.mark.ci
+def test_two_processes_divide_work_and_the_first_is_given_all_of_it(tmp_path):
+    file = tmp_path / "of the second"
+    with ranks.helped(2, divide_two_lists, file):
+        assert (ranks.place(), ranks.is_first()) == (ranks.Place(0, 2, 0, 2), True)
+        with ranks.by_itself():  # though the other is there
+            assert (ranks.count(), list(ranks.divided(square, [7]))) == (1, [49])
+        assert list(ranks.divided(square, range(5))) == [0, 1, 4, 9, 16]
+        found = ranks.divided(square, [0, 1, 2, -3, 4, 5])  # the last but one turn fails, in the second process
+        assert [next(found), next(found)] == [0, 1]
+        with pytest.raises(UserError, match="-3 is negative"):
+            next(found)
+        ranks.wait()
+    assert json.loads(file.read_text()) == [[None, 1, None, 9, None], [None, 1]]
+    assert ranks.place() is None and ranks._waiting is None
+
+
+def end() -> None:
+    os._exit(9)
+
+
+@pytest.mark.ci
+def test_a_helper_that_dies_ends_the_work(tmp_path):
+    began = time.monotonic()
+    with pytest.raises(UserError, match="another process of this training has ended"), ranks.helped(2, end):
+        list(ranks.divided(square, range(5)))
+    assert time.monotonic() - began < 60

@@ -1,19 +1,24 @@
-"""The processes that torchrun or srun has started for one training: which of them this is, and how they wait for each other.
+"""The processes of one training: which of them this is, how they wait for each other and divide work among them.
 
-The first one alone locks, decodes, writes and scores. Needs no torch where there is one process.
+torchrun or srun has started them, or this package itself. The first one alone locks, decodes and writes. Needs no torch
+where there is one process.
 """
 
 import contextlib
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import islice
+from pathlib import Path
 
 from diffusion_lab.errors import UserError
 
 TO_MEET = timedelta(minutes=5)
 WHILE_ANOTHER_WORKS = timedelta(days=30)  # decodes, draws and scores
 
+_spawned = None  # the place of a process that this package has started, or has started others from
 _waiting = None  # the group through which this process waits and is told; gloo's, so that no GPU spins
 
 
@@ -28,7 +33,9 @@ class Place:
 
 
 def place() -> Place | None:
-    """Where torchrun or srun has put this process; None where neither has started it."""
+    """Where torchrun, srun or this package has put this process; None where none of them has."""
+    if _spawned:
+        return _spawned
     torchrun = _of_torchrun()
     if torchrun:
         return Place(*torchrun)
@@ -78,6 +85,69 @@ def join() -> None:
     _waiting = torch.distributed.new_group(backend="gloo", timeout=WHILE_ANOTHER_WORKS)
 
 
+def join_spawned(rank: int, count: int) -> None:
+    """The same in a process that Lightning has started on this machine, where the others have met already."""
+    global _spawned, _waiting
+    if count == 1 or _waiting is not None:
+        return
+    import torch
+
+    _spawned = Place(rank, count, rank, count)
+    _waiting = torch.distributed.new_group(backend="gloo", timeout=WHILE_ANOTHER_WORKS)
+
+
+@contextlib.contextmanager
+def helped(count: int, work: Callable, *arguments) -> Iterator[None]:
+    """Be the first of so many processes of this machine in here; the others are started, and call `work(*arguments)`."""
+    global _spawned, _waiting
+    import torch
+
+    with tempfile.TemporaryDirectory() as folder:
+        meeting = (count, str(Path(folder, "meeting")), work, arguments)
+        helpers = torch.multiprocessing.start_processes(_help, meeting, nprocs=count - 1, join=False, start_method="spawn")
+        try:
+            _meet(0, *meeting[:2])
+            with others_here():
+                yield
+                helpers.join()
+        finally:
+            for each in helpers.processes:
+                each.kill()
+            torch.distributed.destroy_process_group()
+            _spawned = _waiting = None
+
+
+def _help(number: int, count: int, file: str, work: Callable, arguments: tuple) -> None:
+    _meet(number + 1, count, file)
+    with others_here():
+        work(*arguments)
+
+
+def _meet(rank: int, count: int, file: str) -> None:
+    """Meet the others by a file of this machine; each takes the GPU of its number."""
+    global _spawned, _waiting
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.set_device(rank % torch.cuda.device_count())
+    _spawned = Place(rank, count, rank, count)
+    known = {"init_method": f"file://{file}", "rank": rank, "world_size": count}
+    torch.distributed.init_process_group("gloo", **known, timeout=TO_MEET)
+    _waiting = torch.distributed.new_group(backend="gloo", timeout=WHILE_ANOTHER_WORKS)
+
+
+@contextlib.contextmanager
+def by_itself() -> Iterator[None]:
+    """What is done in here the first process does alone, without the others that are there."""
+    global _spawned, _waiting
+    before = _spawned, _waiting
+    _spawned, _waiting = Place(), None
+    try:
+        yield
+    finally:
+        _spawned, _waiting = before
+
+
 def from_first(value=None):
     """What the first process calls this with, in all of them."""
     if _waiting is None:
@@ -97,6 +167,42 @@ def wait() -> None:
 
         with others_here():
             torch.distributed.barrier(_waiting)
+
+
+def divided(work: Callable, parts: Iterable) -> Iterator:
+    """`map(work, parts)`, shared: the processes, which all call this, work on one part each in turn. The first is given all
+    results, in order; the others their own, and None in place of the rest.
+
+    What goes wrong in one of them is raised in the first; the others end here.
+    """
+    if _waiting is None:
+        yield from map(work, parts)
+        return
+    import torch
+
+    here, parts = place(), iter(parts)
+    while turn := list(islice(parts, here.count)):
+        mine, error = None, None
+        if here.rank < len(turn):
+            try:
+                mine = work(turn[here.rank])
+            except Exception as raised:
+                error = raised
+        results, errors = ([None] * here.count if is_first() else None), [None] * here.count
+        with others_here():
+            torch.distributed.all_gather_object(errors, error and _portable(error), group=_waiting)
+            if any(errors):
+                if not is_first():
+                    return
+                raise error or next(filter(None, errors))
+            torch.distributed.gather_object(mine, results, dst=0, group=_waiting)
+        results = results or [mine if rank == here.rank else None for rank in range(here.count)]
+        yield from results[: len(turn)]
+
+
+def _portable(error: Exception) -> Exception:
+    """An error that another process can be told of."""
+    return error if isinstance(error, UserError) else RuntimeError(f"{type(error).__name__}: {error}")
 
 
 @contextlib.contextmanager

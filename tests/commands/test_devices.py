@@ -38,7 +38,15 @@ def test_bf16_trains_scores_and_samples(tmp_path):
     assert results["noise_loss"] < 1.2
 
 
-TOGETHER = (*TINY, "logger.mode=offline", "trainer.accelerator=cpu", "trainer.log_every_n_steps=1")
+TOGETHER = (
+    *TINY,
+    "logger.mode=offline",
+    "trainer.accelerator=cpu",
+    "trainer.precision=32-true",
+    "trainer.log_every_n_steps=1",
+    "metrics.batch_size=5",  # which the processes share
+    "metrics.every_n_epochs=1",
+)
 
 
 def curves(folder):
@@ -70,7 +78,11 @@ def test_two_processes_train_as_one(tmp_path, launcher):
     one, two = curves(tmp_path / "one"), curves(tmp_path / "two")
     assert one.keys() == two.keys()
     assert two == pytest.approx(one, abs=1e-5)
-    results = Run(tmp_path / "two").results()
+    alone, results = Run(tmp_path / "one").results(), Run(tmp_path / "two").results()
+    assert {"kid", "fid", "noise_loss", "copies"} <= set(results["figures"]) == set(alone["figures"])
+    for key in results["figures"]:  # of weights that are the same to 1e-5
+        assert results[key] == pytest.approx(alone[key], rel=1e-3, abs=1e-4), key
+    assert results["network_calls"] == alone["network_calls"]
     assert (results["devices"], results["images_per_step"]) == (2, 32)
     assert results["steps"] == Run(tmp_path / "one").results()["steps"]
     assert results["train_seconds"] > 0

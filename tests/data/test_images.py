@@ -1,3 +1,5 @@
+import pickle
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -33,6 +35,18 @@ def test_a_split_in_order_is_each_image_once(decoded):
     batches = list(batches_of(Split(decoded, decoded.train, repeat=3), 16))
     assert [len(batch.pixels) for batch in batches] == [16, 16, 8]
     assert (torch.cat([batch.pixels for batch in batches]).permute(0, 2, 3, 1).numpy() == decoded.images[10:]).all()
+
+
+def test_another_process_maps_the_file_of_the_images_instead_of_being_given_a_copy(decoded, tmp_path):
+    np.save(tmp_path / "images.npy", decoded.images)
+    mapped = replace(decoded, images=np.load(tmp_path / "images.npy", mmap_mode="c"))
+    for whole, most in ((decoded, None), (mapped, 4000), (replace(mapped, images=mapped.images[5:]), None)):
+        sent = pickle.dumps(Images(whole, batch_size=16, repeat=2))
+        assert most is None or len(sent) < most  # the images' bytes alone are 5400
+        there = pickle.loads(sent).train
+        assert bool(getattr(there.decoded.images, "filename", None)) == (most is not None)
+        assert (there.images.numpy() == whole.images).all()
+        assert (len(there), there.positions.tolist()) == (80, list(range(10, 50)))
 
 
 def test_validation_sees_the_first_held_out_images_where_they_are_capped(decoded):

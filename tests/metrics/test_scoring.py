@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import torch
 from pytest import approx, mark, raises
 
+from diffusion_lab import ranks
 from diffusion_lab.errors import Diverged, UserError
 from diffusion_lab.figures import Figure
 from diffusion_lab.metrics.errors import measure_errors
@@ -96,3 +99,42 @@ def test_too_few_images_are_refused_and_as_many_as_are_asked_for_are_enough(metr
     check_counts({"mine": metric}, fewest, fewest)
     scoring = scoring_of(denoiser(), pixels(fewest), samples=fewest, cache_dir=tmp_path)
     assert all(isinstance(value, dict | str | int | float) for value in measure(scoring, {"mine": metric}).values())
+
+
+METRICS = {"errors": measure_errors, "kid": measure_kid, "fid": measure_fid, "mine": contrast}
+
+
+def one_of_two(cache_dir: Path) -> dict:
+    """What each of two processes does in the next test."""
+    return measure(scoring_of(denoiser(), pixels(), cache_dir=cache_dir), METRICS)
+
+
+@mark.ci
+def test_two_processes_find_the_figures_of_one(tmp_path):
+    """To the last digit; the real images' features of both are kept."""
+    alone = one_of_two(tmp_path / "one")
+    with ranks.helped(2, one_of_two, tmp_path / "two"):
+        scoring = scoring_of(denoiser(), pixels(), cache_dir=tmp_path / "two")
+        drawn = []
+        scoring.guided.register_forward_pre_hook(lambda module, arguments: drawn.append(len(arguments[0])))
+        assert measure(scoring, METRICS) == alone
+    # The first process draws 24 of 40 images, in batches of 16, in 20 calls each; and denoises all 50 held-out ones.
+    assert sum(drawn) == 24 * 20 + 50
+    one, two = (list((tmp_path / which / "features").iterdir()) for which in ("one", "two"))
+    assert [file.read_bytes() for file in one] == [file.read_bytes() for file in two]
+
+
+def broken(part: int) -> None:
+    raise RuntimeError("no such image")
+
+
+def one_that_fails(cache_dir: Path) -> None:
+    scoring = scoring_of(denoiser(), pixels(), cache_dir=cache_dir)
+    scoring.guided.register_forward_pre_hook(lambda module, arguments: broken(0))
+    measure(scoring, METRICS)
+
+
+@mark.ci
+def test_what_goes_wrong_in_another_process_is_said_by_the_first(tmp_path):
+    with raises(RuntimeError, match="RuntimeError: no such image"), ranks.helped(2, one_that_fails, tmp_path):
+        one_of_two(tmp_path)

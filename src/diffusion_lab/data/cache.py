@@ -48,6 +48,16 @@ class Decoded:
     key: str
     skipped: tuple[str, ...] = ()
 
+    def __getstate__(self) -> dict:
+        """For another process of this machine: images that are mapped from disk are mapped there too, not copied."""
+        images = self.images
+        whole = isinstance(images, np.memmap) and images.offset + images.nbytes == os.path.getsize(images.filename)
+        return {**vars(self), "images": images.filename if whole else images}
+
+    def __setstate__(self, state: dict) -> None:
+        images = state["images"]
+        vars(self).update(state, images=images if isinstance(images, np.ndarray) else np.load(images, mmap_mode="r"))
+
     @cached_property
     def held_out_key(self) -> str:
         """What names the held-out images, by their pixels alone, wherever they are."""

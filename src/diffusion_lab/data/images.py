@@ -34,12 +34,17 @@ class Split(Dataset):
     """
 
     def __init__(self, decoded: Decoded, positions: np.ndarray, repeat: int = 1):
+        self.decoded = decoded
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", ".*not writable.*")  # nobody writes to them
             self.images = torch.from_numpy(decoded.images)
         self.labels = torch.from_numpy(decoded.labels)
         self.positions = torch.from_numpy(positions)
         self.repeat = repeat
+
+    def __reduce__(self) -> tuple:
+        """Another process makes it of the images' file again."""
+        return Split, (self.decoded, self.positions.cpu().numpy(), self.repeat)
 
     def to(self, device: torch.device) -> "Split":
         """Move all images to `device`."""

@@ -6,7 +6,7 @@ and `num_features` (D). One-channel images are shown to the network as grey colo
 
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -89,15 +89,26 @@ class InceptionImageNet(nn.Module):
         return self.network((x - mean.view(3, 1, 1)) / std.view(3, 1, 1))
 
 
-@torch.inference_mode()
-def features_of(batches: Iterable[Tensor], extractor: nn.Module) -> Tensor:
+def features_of(batches: Iterable[Tensor], extractor: nn.Module, each: Callable = map) -> Tensor:
     """Features (N, D), float32 on the CPU, of batches of uint8 images."""
+    return torch.cat(list(extracted(batches, extractor, each)))
+
+
+def extracted(batches: Iterable[Tensor], extractor: nn.Module, each: Callable = map) -> Iterator[Tensor]:
+    """The features of each batch; `each` goes through them, as `map` does."""
     device = next(extractor.parameters()).device
-    return torch.cat([extractor(pixels.to(device)).float().cpu() for pixels in batches])
+
+    @torch.inference_mode()
+    def features(pixels: Tensor) -> Tensor:
+        return extractor(pixels.to(device)).float().cpu()
+
+    return each(features, batches)
 
 
-def cached_features(batches: Iterable[Tensor], extractor: nn.Module, key: str, cache_dir: str) -> Tensor:
-    """`features_of(batches, extractor)`, computed once for each `key` (which names the images) and kept on disk."""
+def cached_features(
+    batches: Iterable[Tensor], extractor: nn.Module, key: str, cache_dir: str, each: Callable = map
+) -> Tensor:
+    """`features_of(batches, extractor, each)`, computed once for each `key` (which names the images) and kept on disk."""
     file = Path(cache_dir).expanduser() / "features" / f"{key}-{extractor.identity}.npz"
     if file.is_file():
         try:
@@ -105,7 +116,7 @@ def cached_features(batches: Iterable[Tensor], extractor: nn.Module, key: str, c
                 return torch.from_numpy(kept["features"])
         except Exception as error:  # of damaged files, NumPy and zipfile raise all sorts
             log.warning("%s is damaged: the features are extracted again (%s)", file, error)
-    features = features_of(batches, extractor)
+    features = features_of(batches, extractor, each)
     try:
         with replacing(file) as scratch, scratch.open("wb") as opened:
             np.savez(opened, features=features.numpy())

@@ -8,7 +8,7 @@ import hashlib
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,13 +16,14 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from diffusion_lab import ranks
 from diffusion_lab.data.cache import Decoded
 from diffusion_lab.data.images import Batch, Split, batches_of
 from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.errors import Diverged, UserError
 from diffusion_lab.figures import Figure
 from diffusion_lab.hardware import Machine
-from diffusion_lab.metrics.features import cached_features, features_of
+from diffusion_lab.metrics.features import cached_features, extracted, features_of
 from diffusion_lab.metrics.nearest import Nearest, two_nearest
 from diffusion_lab.sampling.draw import NetworkCalls, Sampler, draw
 from diffusion_lab.spaces.pixels import Pixels
@@ -78,7 +79,8 @@ def check_objective(metrics: dict[str, Metric], objective: str) -> None:
 
 @dataclass
 class Scoring:
-    """One denoiser to be scored on one data set. What several metrics want is made once, when the first asks for it.
+    """One denoiser to be scored on one data set. What several metrics want is made once, when the first asks for it; of
+    several processes each makes its share, batch by batch, so that all is as one alone would make it.
 
     Attributes:
         denoiser: without guidance.
@@ -130,11 +132,34 @@ class Scoring:
             "drawing %d images and scoring them against %d real ones (%s)",
             *(self.samples, len(self.held_out.positions), self.extractor.identity),
         )
+        ranks.from_first("generated")
         with NetworkCalls(self.guided) as calls:
-            settings = (self.samples, self.seed, self.batch_size, self.labels, self.machine.autocast)
-            images = torch.cat([to_uint8(batch) for batch in self._told(draw(self.guided, self.sampler, *settings))])
-        self.network_calls = calls.count // self.samples
+            images = torch.cat(list(self._told(self._drawn())))
+        own = images.split(self.batch_size)[:: ranks.count()]
+        self.network_calls = calls.count // sum(len(batch) for batch in own)
         return images
+
+    def _drawn(self) -> Iterator[Tensor | None]:
+        """The batches of generated images; None in place of those that another process than the first leaves to others."""
+
+        def each(work: Callable, parts: Iterable) -> Iterator[Tensor | None]:
+            return ranks.divided(lambda part: to_uint8(work(part)), parts)
+
+        settings = (self.samples, self.seed, self.batch_size, self.labels, self.machine.autocast)
+        return draw(self.guided, self.sampler, *settings, each=each)
+
+    def help(self) -> None:
+        """In a process beside the first: do its share of what that one asks for, until it has measured all."""
+        extractor, generated = self.extractor.to(self.machine.device), []
+        while asked := ranks.from_first():
+            if asked == "generated":
+                generated = list(self._drawn())
+            else:
+                pixels = generated if asked == "features" else self._real_pixels()
+                list(extracted(pixels, extractor, ranks.divided))
+
+    def _real_pixels(self) -> Iterator[Tensor]:
+        return (batch.pixels for batch in batches_of(self.held_out, self.batch_size))
 
     def _told(self, batches: Iterator[Tensor]) -> Iterator[Tensor]:
         """The same, with a line now and then of how many images there are."""
@@ -151,10 +176,20 @@ class Scoring:
         """Features (N, D) of the real, and (M, D) of the generated images."""
         extractor = self.extractor.to(self.machine.device)
         positions = hashlib.sha256(self.decoded.held_out.tobytes()).hexdigest()[:8]
-        pixels = (batch.pixels for batch in self.batches())
         way = "-over_white" if self.decoded.images.shape[-1] == 4 else ""
-        real = cached_features(pixels, extractor, f"{self.decoded.key}-{positions}{way}", self.cache_dir)
-        return real, features_of(self.generated.split(self.batch_size), extractor)
+        key = f"{self.decoded.key}-{positions}{way}"
+        real = cached_features(self._real_pixels(), extractor, key, self.cache_dir, self._asking("real"))
+        return real, features_of(self.generated.split(self.batch_size), extractor, self._asking("features"))
+
+    @staticmethod
+    def _asking(what: str) -> Callable:
+        """`ranks.divided`, of which the other processes are told."""
+
+        def each(work: Callable, parts: Iterable) -> Iterator:
+            ranks.from_first(what)
+            return ranks.divided(work, parts)
+
+        return each
 
     @cached_property
     def nearest(self) -> Nearest:
@@ -180,7 +215,17 @@ class Scoring:
 
 
 def measure(scoring: Scoring, metrics: dict[str, Metric]) -> dict:
-    """All figures, what they depend on, and under "figures" what they are."""
+    """All figures, what they depend on, and under "figures" what they are. Processes beside the first help, for nothing."""
+    if not ranks.is_first():
+        scoring.help()
+        return {}
+    try:
+        return _measured(scoring, metrics)
+    finally:
+        ranks.from_first()  # that nothing more is asked for
+
+
+def _measured(scoring: Scoring, metrics: dict[str, Metric]) -> dict:
     known = figures_of(metrics)
     values = {}
     for metric in metrics.values():

@@ -22,6 +22,7 @@ def draw(
     labels: Tensor | None = None,
     autocast=None,
     callback: Callable | None = None,
+    each: Callable = map,
 ) -> Iterator[Tensor]:
     """Yield batches of images (B, C, H, W), pixel values from 0 to 1, on the CPU: `count` in all.
 
@@ -31,17 +32,21 @@ def draw(
         labels: (count,) classes, -1 for none; None where the network takes no label.
         autocast: a context manager under which the network runs, see `diffusion_lab.hardware.autocast`.
         callback: of the sampler, see `diffusion_lab.sampling.samplers`.
+        each: what goes through the batches, as `map` does.
     """
     was_training = denoiser.training
     denoiser.eval()
     device, shape = denoiser.device, denoiser.shape
-    for indices in torch.arange(count).split(batch_size):
+
+    def drawn(indices: Tensor) -> Tensor:
         noise = noise_of_images(seed, indices, shape, device=device).contiguous(memory_format=torch.channels_last)
         fresh_noise = partial(_fresh_noise, seed, indices, shape, device)
         label = None if labels is None else labels[indices].to(device)
         with torch.inference_mode(), autocast or torch.autocast(device.type, enabled=False):
             images = denoiser.space.decode(sampler(denoiser, noise, label, fresh_noise=fresh_noise, callback=callback))
-        yield images.cpu()
+        return images.cpu()
+
+    yield from each(drawn, torch.arange(count).split(batch_size))
     denoiser.train(was_training)
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from lightning.pytorch import Callback, Trainer
 
+from diffusion_lab import ranks
 from diffusion_lab.data.cache import Decoded
 from diffusion_lab.data.images import Split
 from diffusion_lab.denoiser import Denoiser, NetworkDenoiser
@@ -35,6 +36,7 @@ class DenoiserTask(Task):
     """
 
     kind = Denoiser
+    shares = True
     groups = (
         *("task", "data", "network", "schedule", "target", "loss", "weighting", "times", "level", "space", "variance"),
         *("criterion", "teacher", "augmentation", "guidance", "sampler"),
@@ -65,12 +67,14 @@ class DenoiserTask(Task):
     def callbacks(self, setting: Setting) -> list[Callback]:
         grid, scores = (setting.config[group]["every_n_epochs"] for group in ("grid", "metrics"))
         found = [EveryNEpochs(grid, GridOfEpoch(setting))]
-        return [*found, EveryNEpochs(scores, ScoresOfEpoch(setting))] if scores else found
+        return [*found, EveryNEpochs(scores, ScoresOfEpoch(setting), is_shared=True)] if scores else found
 
     def outcome(self, model: Denoiser, setting: Setting) -> Outcome:
         ready = drawing(setting.config, model, setting.machine)
         scored = scoring(setting.config, ready, setting.decoded)
         results = measure(scored, metrics(setting.config))
+        if not ranks.is_first():
+            return Outcome(results)
         drawn = _drawn(ready, setting)
         if "copies" in results:
             shown = (scored.generated, scored.nearest, setting.decoded, setting.run.samples / "copies.png")
@@ -177,6 +181,8 @@ class ScoresOfEpoch:
         ready = drawing(config, model, self.setting.machine)
         asked = metrics(config)
         results = measure(scoring(config, ready, self.setting.decoded), asked)
+        if not trainer.is_global_zero:
+            return {}
         drawn = drawn_curves(asked)
         keys = [key for figure in drawn for key in (figure.key, figure.error) if key in results]
         curves = {f"val/{key}": results[key] for key in keys}

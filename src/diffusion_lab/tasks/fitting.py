@@ -29,7 +29,7 @@ from diffusion_lab.experiments.runs import Run
 from diffusion_lab.experiments.shared_search import RunningTrial
 from diffusion_lab.figures import FIGURES, declared
 from diffusion_lab.files import replacing
-from diffusion_lab.hardware import choose_compile, keep_freed_memory, training_layout
+from diffusion_lab.hardware import choose_compile, keep_freed_memory, processes, training_layout
 from diffusion_lab.metrics import copies
 from diffusion_lab.metrics.scoring import figures_of
 from diffusion_lab.networks.checkpointing import checkpoint_blocks
@@ -80,6 +80,7 @@ def fit(
     start = start_of(run, config, shorter)
     if not ranks.is_first():
         _train(task, module, images, setting, [tracking.Unheard()], start)
+        help_to_score(task, setting)
         return {}
     done = start.state["global_step"] if start else None
     loggers = [
@@ -327,12 +328,29 @@ def _is_watched() -> bool:
     return sys.stdout.isatty() and multiprocessing.current_process().name == "MainProcess"
 
 
+def help_to_score(task: Task, setting: Setting) -> None:
+    """Do this process's share of the scores of what was saved."""
+    ranks.wait()  # until it is
+    if task.shares:
+        task.outcome(load_checkpoint(setting.run.last_checkpoint, trusted=None).model(task.kind), setting)
+
+
+def _outcome(task: Task, model: NoisyModel, setting: Setting) -> Outcome:
+    """What came of it, with the help of the others; where Lightning's processes have ended, of as many again."""
+    if ranks.count() > 1 or not task.shares or processes(setting.config["trainer"]) == 1:
+        ranks.wait()
+        return task.outcome(model, setting)
+    with ranks.helped(processes(setting.config["trainer"]), help_to_score, task, setting):
+        ranks.wait()
+        return task.outcome(model, setting)
+
+
 def _results(
     task: Task, checkpoint: Checkpoint, model: NoisyModel, images: Images, setting: Setting, loggers: list[Logger]
 ) -> dict:
     """The figures of what was saved, and what they cost; its pictures go to the loggers."""
     began = time.perf_counter()
-    outcome: Outcome = task.outcome(model, setting)
+    outcome = _outcome(task, model, setting)
     for key, file in outcome.pictures.items():
         tracking.log_image(loggers, key, file, checkpoint.state["global_step"])
     if outcome.samples:
@@ -403,6 +421,7 @@ def quiet_lightning() -> None:
         ".*smaller than the logging.*",
         ".*your dataloader is not resumable.*",  # it is: its sampler
         ".*Grad strides do not match bucket view strides.*",  # one copy more
+        ".*`srun` command is available.*",
         ".*sync_dist=True.*",  # clocks are the first process's
         ".*The dirpath has changed.*",  # from that of the shorter training
     ):

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from diffusion_lab import ranks
 from diffusion_lab.data.cache import Decoded
 from diffusion_lab.data.images import Batch, Split
 from diffusion_lab.errors import Diverged, UserError, user_error_in
@@ -29,7 +30,7 @@ def rehearse(task: Task, module: Training, setting: Setting) -> None:
     Raises:
         UserError: a part fails; the message names where and why.
     """
-    with tempfile.TemporaryDirectory() as folder, _left_as_it_was(module, setting), _quiet():
+    with tempfile.TemporaryDirectory() as folder, _left_as_it_was(module, setting), _quiet(), ranks.by_itself():
         small = _small(setting, Path(folder))
         with _named("a training step"):
             _step(module, small)

@@ -38,10 +38,12 @@ class Task:
     Attributes:
         kind: of that model.
         groups: the choices that play a part.
+        shares: whether all processes of a training are to call `outcome`, and share its work; else the first alone.
     """
 
     kind: type[NoisyModel]
     groups: tuple[str, ...]
+    shares = False
 
     def training(self, model: NoisyModel, **settings) -> Training:
         """The module that Lightning trains; `settings` are of any Training."""

@@ -195,15 +195,19 @@ class EveryNEpochs(Callback):
     What it returns, values by the names of curves, all processes can then monitor.
 
     It must stand before Lightning's weight averaging among the callbacks, which swaps the weights back.
+
+    Args:
+        is_shared: all processes call it; else the first alone.
     """
 
-    def __init__(self, n: int, act: Callable[[Trainer, Denoiser, int], dict[str, float] | None]):
-        self.n, self.act = n, act
+    def __init__(self, n: int, act: Callable[[Trainer, Denoiser, int], dict[str, float] | None], is_shared: bool = False):
+        self.n, self.act, self.is_shared = n, act, is_shared
 
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         epoch = trainer.current_epoch + 1
         if epoch % self.n == 0:
-            found = self.act(trainer, module.model, epoch) if trainer.is_global_zero else None
+            is_called = self.is_shared or trainer.is_global_zero
+            found = self.act(trainer, module.model, epoch) if is_called else None
             ranks.wait()  # a step would wait for the first process for half an hour, and then give up
             for name, value in (trainer.strategy.broadcast(found) or {}).items():
                 module.log(name, value, logger=False)

@@ -8,6 +8,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
+from diffusion_lab import ranks
 from diffusion_lab.data.images import Batch
 from diffusion_lab.denoiser import NoisyModel
 from diffusion_lab.hardware import compile_mode
@@ -104,6 +105,8 @@ class Training(LightningModule):
         torch.manual_seed(mixed(self.seed, self.current_epoch, self.global_rank))
 
     def on_fit_start(self) -> None:
+        if self._trainer is not None:
+            ranks.join_spawned(self._trainer.global_rank, self._trainer.world_size)
         if self.compiled:
             # Not the network itself: checkpoints keep their keys, and drawing and scoring, of changing shapes, stay eager.
             torch._dynamo.reset()  # of a multirun's earlier jobs: after eight variants of the objective it would stay eager
