@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from diffusion_lab.commands.checks import check, plain
 from diffusion_lab.commands.console import exit_on_user_error, short
 from diffusion_lab.commands.data import decode_source, open_source
+from diffusion_lab.commands.ladder import climb_ladder
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.names import data_name
 from diffusion_lab.experiments.runs import Run
@@ -19,8 +20,10 @@ from diffusion_lab.parts import build
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
     from diffusion_lab.judging.trial import Sizes
+    from diffusion_lab.metrics.scoring import Metric
 
 FEWEST = 4  # images of a set
 
@@ -39,6 +42,27 @@ def judge(cfg: DictConfig, folder: str) -> None:
 
 def _judge(cfg: DictConfig, folder: Path) -> list[str]:
     check(cfg)
+    from diffusion_lab.metrics.scoring import figures_of
+
+    logging.getLogger("diffusion_lab.metrics.quality").setLevel(logging.WARNING)  # of its subsets, at every set
+    nodes = plain(cfg)["metrics"]["figures"].items()  # of KID, where it is left out, what conf/judge.yaml says of it stays
+    metrics = {name: build(node, f"metrics.figures.{name}") for name, node in nodes if list(node) != ["subsets"]}
+    figures_of(metrics)
+    found, values, said, figure = climb_ladder(cfg, metrics) if cfg.ladder is not None else _worsen(cfg, metrics)
+    folder.mkdir(parents=True, exist_ok=True)
+    found.to_csv(folder / "judge.csv", index=False, float_format="%.5g")
+    values.groupby(["worsening", "step", "figure"], sort=False)["value"].agg(["mean", "std"]).to_csv(
+        folder / "values.csv", float_format="%.5g"
+    )
+    write_text(folder / "judge.md", "".join(f"- {sentence}\n" for sentence in said))
+    figure.savefig(folder / "judge.png")
+    return said
+
+
+def _worsen(cfg: DictConfig, metrics: dict[str, Metric]) -> tuple[pd.DataFrame, pd.DataFrame, list[str], Figure]:
+    """Verdicts, values, sentences and a figure of the images of `cfg.data`, made worse."""
+    import pandas as pd
+
     from diffusion_lab.figures import FIGURES
     from diffusion_lab.hardware import machine
     from diffusion_lab.judging.figure import judge_figure
@@ -47,12 +71,8 @@ def _judge(cfg: DictConfig, folder: Path) -> list[str]:
     from diffusion_lab.judging.worsenings import WORSENINGS
     from diffusion_lab.metrics.scoring import figures_of
 
-    logging.getLogger("diffusion_lab.metrics.quality").setLevel(logging.WARNING)  # of its subsets, at every set
-    config = plain(cfg)
+    config, figures = plain(cfg), figures_of(metrics)
     decoded = decode_source(config["data"], open_source(config["data"]))
-    nodes = config["metrics"]["figures"].items()  # of KID, where it is left out, what conf/judge.yaml says of it stays
-    metrics = {name: build(node, f"metrics.figures.{name}") for name, node in nodes if list(node) != ["subsets"]}
-    figures = figures_of(metrics)
     earlier = [_read(file) for file in config["beside"]]
     sizes = _sizes(cfg, decoded)
     labelled = bool(decoded.class_names)
@@ -68,17 +88,8 @@ def _judge(cfg: DictConfig, folder: Path) -> list[str]:
     for place, (column, text) in enumerate(about.items()):
         found.insert(place, column, text)
     said = list(sentences(found, figures, extractor.identity))
-    folder.mkdir(parents=True, exist_ok=True)
-    found.to_csv(folder / "judge.csv", index=False, float_format="%.5g")
-    values.groupby(["worsening", "step", "figure"], sort=False)["value"].agg(["mean", "std"]).to_csv(
-        folder / "values.csv", float_format="%.5g"
-    )
-    write_text(folder / "judge.md", "".join(f"- {sentence}\n" for sentence in said))
-    import pandas as pd
-
     drawn = pd.concat([*earlier, found]).drop_duplicates(["data", "extractor", "images", "figure", "worsening"], keep="last")
-    judge_figure(drawn, {**FIGURES, **figures}).savefig(folder / "judge.png")
-    return said
+    return found, values, said, judge_figure(drawn, {**FIGURES, **figures})
 
 
 def _sizes(cfg: DictConfig, decoded) -> Sizes:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from diffusion_lab.figures import Figure as Declared
 from diffusion_lab.judging.worsenings import WORSENINGS
 
-PANELS = 2  # abreast
+PANELS, ABREAST = 2, 4  # beside each other, of all worsenings and of the ladder
 
 
 def judge_figure(found: pd.DataFrame, figures: dict[str, Declared]) -> Figure:
@@ -30,6 +30,32 @@ def judge_figure(found: pd.DataFrame, figures: dict[str, Declared]) -> Figure:
         _panel(axis, rows, figures)
         axis.set_title(f"{data}, features of {extractor}, sets of {images} images", fontsize=9)
     figure.suptitle("The smallest step that is seen; darker: more of the four; –: none; red: taken for better", fontsize=10)
+    return figure
+
+
+def ladder_figure(values: pd.DataFrame, found: pd.DataFrame, figures: dict[str, Declared]) -> Figure:
+    """A panel for each figure: its values over the share of the training, with the deviation of sets where there are any.
+
+    Args:
+        values: of `climb`, both: step (the share of the training that is left out), figure, value.
+        found: of `verdicts`, for each figure's rho.
+    """
+    values = values.groupby(["figure", "step"], sort=False)["value"].agg(["mean", "std"]).reset_index()
+    rhos = found.set_index("figure")["rho"]
+    keys = list(dict.fromkeys(values["figure"]))
+    across = min(ABREAST, len(keys))
+    down = math.ceil(len(keys) / across)
+    figure = Figure(figsize=(2.9 * across, 2.2 * down + 0.4), dpi=120, layout="constrained")
+    axes = figure.subplots(down, across, squeeze=False)
+    for axis in axes.flat[len(keys) :]:
+        axis.set_axis_off()
+    for axis, key in zip(axes.flat, keys, strict=False):
+        rows = values[values["figure"] == key].sort_values("step")
+        axis.errorbar(1 - rows["step"], rows["mean"], rows["std"].fillna(0), marker="o", ms=3, lw=1, capsize=2)
+        rho = f", rho {rhos[key]:.2f}" if key in rhos else ""
+        axis.set_title(f"{figures[key].title}{rho}\n{figures[key].better}", fontsize=8)
+        axis.tick_params(labelsize=7)
+    figure.supxlabel("share of the training", fontsize=9)
     return figure
 
 

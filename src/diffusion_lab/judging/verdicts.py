@@ -1,14 +1,14 @@
 """What a trial says of each metric: whether it rises with every step, and from which step on it is sure to."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import pandas as pd
 from scipy.stats import norm, spearmanr
 
 from diffusion_lab.figures import Figure
-from diffusion_lab.judging.worsenings import WORSENINGS
+from diffusion_lab.judging.worsenings import WORSENINGS, Worsening
 
 SURE = norm.ppf(0.95)  # how often a worse set is to be told from one that is not
 DRAWINGS = 500  # of the bootstrap
@@ -80,12 +80,14 @@ def _smallest(steps: np.ndarray, surely: np.ndarray) -> float:
     return float(np.interp(SURE, surely[first - 1 : first + 1], steps[first - 1 : first + 1]))
 
 
-def sentences(found: pd.DataFrame, figures: dict[str, Figure], extractor: str) -> Iterator[str]:
+def sentences(
+    found: pd.DataFrame, figures: dict[str, Figure], extractor: str, worsenings: Mapping[str, Worsening] = WORSENINGS
+) -> Iterator[str]:
     """What each figure sees, and what not."""
     for key, rows in found.groupby("figure", sort=False):
         images, seen, unseen, wrong = int(rows["images"].iloc[0]), [], [], []
         for row in rows.itertuples():
-            worsening = WORSENINGS[row.worsening]
+            worsening = worsenings[row.worsening]
             if row.smallest < math.inf:
                 high = worsening.number(row.high) if row.high < math.inf else "never"
                 bounds = f" [{worsening.number(row.low)}, {high}]" if row.high > worsening.steps[0] else ""
