@@ -5,6 +5,7 @@ import os
 import time
 
 import pytest
+from lightning.pytorch.plugins.environments import TorchElasticEnvironment
 
 from diffusion_lab import ranks
 from diffusion_lab.commands.checks import check
@@ -55,6 +56,22 @@ def test_what_a_shell_has_kept_of_others_is_no_place(started, variables):
 def test_a_srun_within_what_torchrun_has_left_is_one(started):
     started({"TORCHELASTIC_RUN_ID": "none", **SRUN})
     assert ranks.place() == ranks.Place(rank=9, count=16, local_rank=1, local_count=8)
+
+
+def test_a_process_of_srun_is_said_to_lightning_in_torchruns_words(started, monkeypatch):
+    """Which srun itself does not know: how many tasks a node, where the first one is."""
+    for name in ("MASTER_ADDR", "MASTER_PORT", "GROUP_RANK"):
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+    job = {"SLURM_JOB_ID": "1234", "SLURM_STEP_ID": "1", "SLURM_STEP_NODELIST": "gpu[07-08]", "SLURM_NODEID": "1"}
+    started({**dict.fromkeys(TORCHRUN, ""), **SRUN, **job})
+    ranks._say_as_torchrun(ranks.place())
+    environment = TorchElasticEnvironment()
+    assert (environment.global_rank(), environment.world_size(), environment.local_rank()) == (9, 16, 1)
+    assert (environment.main_address, environment.main_port, environment.node_rank()) == ("gpu07", 17341, 1)
+    environment.validate_settings(num_devices=8, num_nodes=2)
+    assert ranks.place() == ranks.Place(rank=9, count=16, local_rank=1, local_count=8)
+    assert ranks.launcher("python") == "srun --ntasks=16 --kill-on-bad-exit=1 python"
 
 
 @pytest.mark.parametrize("said", ["[gloo] Connection closed by peer [127.0.0.1]:1", "Connection reset by peer"])

@@ -17,6 +17,7 @@ from diffusion_lab.errors import UserError
 
 TO_MEET = timedelta(minutes=5)
 WHILE_ANOTHER_WORKS = timedelta(days=30)  # decodes, draws and scores
+SRUN = "srun"  # what stands for torchrun's name of a training
 
 _spawned = None  # the place of a process that this package has started, or has started others from
 _waiting = None  # the group through which this process waits and is told; gloo's, so that no GPU spins
@@ -65,6 +66,13 @@ def is_first() -> bool:
     return (place() or Place()).rank == 0
 
 
+def launcher(python: str) -> str:
+    """What starts as many processes again, in `python`'s place on a command line."""
+    if os.environ.get("TORCHELASTIC_RUN_ID") == SRUN:
+        return f"srun --ntasks={count()} --kill-on-bad-exit=1 {python}"
+    return f"torchrun --nproc-per-node={count()}"
+
+
 def join() -> None:
     """Meet the other processes, where there are some; each takes the GPU of its number on its machine."""
     global _waiting
@@ -72,17 +80,29 @@ def join() -> None:
     if here.count == 1 or _waiting is not None:
         return
     import torch
-    from lightning.fabric.plugins.environments import SLURMEnvironment
 
     if not _of_torchrun():
-        slurm = SLURMEnvironment()
-        os.environ |= {"MASTER_ADDR": slurm.main_address, "MASTER_PORT": str(slurm.main_port)}
+        _say_as_torchrun(here)
     has_gpus = torch.cuda.is_available()
     if has_gpus:
         torch.cuda.set_device(here.local_rank % torch.cuda.device_count())
     backend = "cpu:gloo,cuda:nccl" if has_gpus else "gloo"
     torch.distributed.init_process_group(backend, rank=here.rank, world_size=here.count, timeout=TO_MEET)
     _waiting = torch.distributed.new_group(backend="gloo", timeout=WHILE_ANOTHER_WORKS)
+
+
+def _say_as_torchrun(here: Place) -> None:
+    """Let the environment say of a process of srun what torchrun would. Lightning's own reading of SLURM wants
+    --ntasks-per-node, and takes a job that srun has not divided for one that it has."""
+    from lightning.fabric.plugins.environments import SLURMEnvironment
+
+    nodes = os.environ.get("SLURM_STEP_NODELIST", "127.0.0.1")
+    os.environ.setdefault("MASTER_ADDR", SLURMEnvironment.resolve_root_node_address(nodes))
+    [job, step] = _numbers("SLURM_JOB_ID", "SLURM_STEP_ID") or [0, 0]
+    os.environ.setdefault("MASTER_PORT", str(15_000 + (10 * job + step) % 10_000))
+    os.environ |= {"TORCHELASTIC_RUN_ID": SRUN, "RANK": f"{here.rank}", "WORLD_SIZE": f"{here.count}"}
+    os.environ |= {"LOCAL_RANK": f"{here.local_rank}", "LOCAL_WORLD_SIZE": f"{here.local_count}"}
+    os.environ |= {"GROUP_RANK": os.environ.get("SLURM_NODEID", "0")}
 
 
 def join_spawned(rank: int, count: int) -> None:

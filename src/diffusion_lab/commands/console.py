@@ -79,7 +79,7 @@ def command(script: str, arguments: str) -> str:
     path = _short(PROJECT / "src" / f"{script}.py")
     python = "python" if os.environ.get("VIRTUAL_ENV") == sys.prefix else _short(Path(sys.executable))
     if script == "train" and "trainer=ddp_cluster" in arguments.split():
-        python = f"torchrun --nproc-per-node={ranks.count()}"
+        python = ranks.launcher(python)
     return f"{python} {path} {arguments}"
 
 

@@ -32,16 +32,21 @@ class MultirunReport(Callback):
 
     def on_multirun_start(self, config: DictConfig, **kwargs) -> None:
         HydraConfig.instance().set_config(copy.deepcopy(config))  # the jobs' folders refer to it, before there is a job
-        handle, path = tempfile.mkstemp(prefix="diffusion-lab-jobs-")
+        submitted = "submitit" in config.hydra.launcher._target_  # jobs of other machines, which share the folder alone
+        folder = Path(config.hydra.sweep.dir).resolve() if submitted else None
+        if folder:
+            folder.mkdir(parents=True, exist_ok=True)
+        handle, path = tempfile.mkstemp(prefix=".jobs-" if submitted else "diffusion-lab-jobs-", dir=folder)
         os.close(handle)
         os.environ[JOB_LIST] = path
         call_at_end(partial(_tidy, Path(path)))
-        begin_multirun()
+        if not submitted:
+            begin_multirun()
 
     def on_job_start(self, config: DictConfig, **kwargs) -> None:
         follow_multirun()
         print_all_letters()
-        if JOB_LIST in os.environ:
+        if os.path.isfile(os.environ.get(JOB_LIST, "")):  # the multirun waits for it yet
             with open(os.environ[JOB_LIST], "a") as jobs:
                 jobs.write(f"{config.hydra.runtime.output_dir}\n")
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 
 from diffusion_lab import ranks
 from diffusion_lab.averages import FOLDER
@@ -243,8 +244,10 @@ def _train(
     if here:
         settings |= {"devices": here.local_count, "num_nodes": here.count // here.local_count}
     early = _stopped_by_its_sweep(config) if config["trial"] else None
+    environment = TorchElasticEnvironment() if here and here.count > 1 else LightningEnvironment()  # it would guess: SLURM's
+    plugins = [SafeCheckpoints(), environment]
     callbacks = [*task.callbacks(setting), *standard_callbacks(config, run), *([early] if early else [])]
-    more = {"callbacks": callbacks, "logger": loggers, "plugins": SafeCheckpoints(), "default_root_dir": str(run.folder)}
+    more = {"callbacks": callbacks, "logger": loggers, "plugins": plugins, "default_root_dir": str(run.folder)}
     trainer: Trainer = build(settings, "trainer", **more)
     with ranks.others_here():
         trainer.fit(module, datamodule=images, ckpt_path=start and start.path, weights_only=True)
@@ -421,7 +424,6 @@ def quiet_lightning() -> None:
         ".*smaller than the logging.*",
         ".*your dataloader is not resumable.*",  # it is: its sampler
         ".*Grad strides do not match bucket view strides.*",  # one copy more
-        ".*`srun` command is available.*",
         ".*sync_dist=True.*",  # clocks are the first process's
         ".*The dirpath has changed.*",  # from that of the shorter training
     ):
