@@ -424,6 +424,7 @@ def quiet_lightning() -> None:
         ".*smaller than the logging.*",
         ".*your dataloader is not resumable.*",  # it is: its sampler
         ".*Grad strides do not match bucket view strides.*",  # one copy more
+        ".*`srun` command is available.*",  # and not used by intention
         ".*sync_dist=True.*",  # clocks are the first process's
         ".*The dirpath has changed.*",  # from that of the shorter training
     ):
