@@ -2,10 +2,13 @@
 
 import contextlib
 import ctypes
+import math
+import multiprocessing
 import os
 import shutil
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -13,6 +16,7 @@ from diffusion_lab import ranks
 from diffusion_lab.errors import UserError
 
 HALVES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+READERS = 4  # processes that read batches, at the most
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 
 
@@ -122,6 +126,19 @@ def processes(trainer: dict) -> int:
         return ranks.count()
     devices = trainer["devices"]
     return max(1, torch.cuda.device_count()) if devices == "auto" else int(devices)
+
+
+def reading_processes(device: torch.device, size: int, batch: int) -> int:
+    """How many processes read batches of `batch` bytes ahead of a training on `device`, of images that take `size` bytes and
+    are not on it: none where a processor finds all of them in memory anyway, where there is no room for what they read, or
+    in a process that may begin no others."""
+    in_memory = size <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2
+    if (device.type == "cpu" and in_memory) or multiprocessing.current_process().daemon:
+        return 0
+    count = min(READERS, os.cpu_count())
+    shared = Path("/dev/shm")  # where the batches come through; a container's may have 64 MB
+    room = shutil.disk_usage(shared).free if shared.is_dir() else math.inf
+    return count if 4 * count * batch <= room else 0  # each reads two ahead, and as much again may not be given back yet
 
 
 def has_room(device: torch.device, size: int) -> bool:

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from diffusion_lab.data import images
+from diffusion_lab.benchmarks.memory import status
+from diffusion_lab.data import images, kept
 from diffusion_lab.data.cache import Decoded
-from diffusion_lab.data.images import Images, Split, batches_of
+from diffusion_lab.data.images import Batch, Images, Split, batches_of
+from diffusion_lab.hardware import reading_processes
 
 
 @pytest.fixture
@@ -111,6 +113,58 @@ def test_images_that_fit_on_the_device_are_gathered_there(decoded, device, monke
             assert other.pixels.device.type == device
             for part, same in zip(batch, other, strict=True):
                 assert (part == same.cpu()).all()
+
+
+def test_other_processes_read_the_same_batches_ahead(decoded, monkeypatch):
+    def epochs(readers: int) -> list[Batch]:
+        monkeypatch.setattr(images, "reading_processes", lambda *_: readers)
+        data = Images(decoded, batch_size=16, seed=3)
+        loader, torch_state = data.train_dataloader(), torch.get_rng_state()
+        assert loader.num_workers == readers
+        found = []
+        for epoch in range(2):
+            loader.sampler.set_epoch(epoch)
+            found += [*loader, *data.val_dataloader()]
+        assert torch.equal(torch.get_rng_state(), torch_state)
+        return found
+
+    for ours, theirs in zip(epochs(2), epochs(0), strict=True):
+        assert ours.pixels.is_contiguous(memory_format=torch.channels_last)
+        assert all(torch.equal(*parts) for parts in zip(ours, theirs, strict=True))
+
+
+def test_thirty_gigabytes_are_opened_and_read_without_growing_memory(tmp_path, monkeypatch):
+    """A file of holes. Mapped as a process's own, the system refuses more than there is memory: it counted as damaged."""
+    monkeypatch.setattr(kept, "CHECKED", 2**24)
+    count = 30 * 2**30 // 12288
+    with (tmp_path / "images.npy").open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (count, 64, 64, 3)}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.truncate(file.tell() + count * 12288)
+    digests = np.full(count, kept._digest(np.zeros(12288, np.uint8)), np.uint64)
+    np.savez(tmp_path / "beside.npz", digests=digests, labels=np.arange(count), skipped=np.zeros(0, np.int64))
+    found = kept.kept_in(tmp_path)
+    assert found
+    split = Decoded(found.images, found.labels, np.arange(100, count), np.arange(100), [], "holes")
+    batches = iter(Images(split, 64, seed=1).train_dataloader())
+    next(batches)
+    before = status("RssAnon")
+    for _ in range(20):
+        batch = next(batches)
+        assert torch.equal(batch.label, batch.index + 100)
+        assert not batch.pixels.any()
+    assert status("RssAnon") - before < 8  # MB, of 15 that were read
+
+
+@pytest.mark.parametrize(
+    ("device", "gigabytes", "room", "readers"),
+    [("cpu", 10, 1e12, 0), ("cpu", 60, 1e12, 4), ("cuda", 10, 1e12, 4), ("cuda", 10, 1e5, 0), ("cpu", 60, 1e5, 0)],
+)
+def test_others_read_ahead_for_a_gpu_and_of_more_than_memory_holds(monkeypatch, device, gigabytes, room, readers):
+    monkeypatch.setattr("os.sysconf", {"SC_PHYS_PAGES": 2**24, "SC_PAGE_SIZE": 4096}.get)  # 64 GB
+    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    monkeypatch.setattr("shutil.disk_usage", lambda place: SimpleNamespace(free=room))
+    assert reading_processes(torch.device(device), int(gigabytes * 2**30), 2**20) == readers
 
 
 def test_no_epoch_of_one_seed_has_the_order_of_another_seed(decoded):

@@ -1,6 +1,7 @@
 """experiment=lora_prompts on a tiny Stable Diffusion: what is trained, what is not, and that diffusers reads it."""
 
 import csv
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -93,7 +94,7 @@ def test_captions_lie_beside_images_or_in_a_table(images, tmp_path):
     source = captioned(str(images))
     assert sorted(source.class_names) == sorted(CAPTIONS)
     assert [source.class_names[source.items[i][1]] for i in range(3)] == [
-        (images / f"{source.items.paths[i].stem}.txt").read_text().strip() for i in range(3)
+        (images / f"{Path(source.name_of(i)).stem}.txt").read_text().strip() for i in range(3)
     ]
     for i in range(2):
         Image.new("RGB", (8, 8)).save(tmp_path / f"{i}.png")

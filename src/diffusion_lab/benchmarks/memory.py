@@ -48,9 +48,12 @@ def _peak() -> float:
     """MB. The system's own record is not asked where it can be helped: a process inherits it from the one that began it."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e6
-    status = Path("/proc/self/status")
-    if status.is_file():
-        return (
-            next(int(line.split()[1]) for line in status.read_text().splitlines() if line.startswith("VmHWM")) * 1024 / 1e6
-        )
+    if Path("/proc/self/status").is_file():
+        return status("VmHWM")
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+
+
+def status(key: str) -> float:
+    """MB of this process, as Linux calls them: VmHWM, the peak of all; RssAnon, what is no file's."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith(key)) * 1024 / 1e6

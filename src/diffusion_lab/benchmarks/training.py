@@ -12,6 +12,7 @@ from diffusion_lab.benchmarks import peers
 from diffusion_lab.benchmarks.machine import convolution
 from diffusion_lab.benchmarks.subject import experiment, forward_flops, random_images, title, training_parts
 from diffusion_lab.benchmarks.timing import Figure, Work, compare, now, rate
+from diffusion_lab.data.cache import Decoded
 from diffusion_lab.data.images import Batch
 from diffusion_lab.experiments import tracking
 from diffusion_lab.experiments.runs import Run
@@ -71,12 +72,18 @@ def take_turns(config: dict, folder: Path, rivals: dict[str, Work], rounds: int,
     return turns
 
 
-def lightning_loop(config: dict, folder: Path, callback: Callback, batches: int = 2000) -> None:
-    """train.py's own loop with its callbacks and `callback`, until that stops it; one epoch of `batches`, no validation."""
+def lightning_loop(
+    config: dict, folder: Path, callback: Callback, batches: int = 2000, decoded: Decoded | None = None
+) -> None:
+    """train.py's own loop with its callbacks and `callback`, until that stops it; one epoch of `batches`, no validation.
+
+    Args:
+        decoded: the images; None: a few, of random pixels.
+    """
     quiet_lightning()
-    few = random_images(config, folder, min(batches * config["batch_size"], 4096))
-    config = {**config, "data": {**config["data"], "repeat": -(-batches * config["batch_size"] // len(few.train))}}
-    module, images = training_parts(config, few, folder)
+    decoded = decoded or random_images(config, folder, min(batches * config["batch_size"], 4096))
+    config = {**config, "data": {**config["data"], "repeat": -(-batches * config["batch_size"] // len(decoded.train))}}
+    module, images = training_parts(config, decoded, folder)
     precision = choose_precision(config["trainer"]["precision"], pick_device(config["trainer"]["accelerator"]))
     changed = {"precision": precision, "limit_val_batches": 0, "max_epochs": 1, "enable_progress_bar": False}
     run = Run(folder)

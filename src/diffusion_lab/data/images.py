@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from diffusion_lab.data.cache import Decoded
-from diffusion_lab.hardware import has_room
+from diffusion_lab.hardware import has_room, reading_processes
 from diffusion_lab.process.seeds import mixed
 
 
@@ -106,6 +106,7 @@ class Images(LightningDataModule):
         self.train = Split(decoded, decoded.train, repeat)
         self.held_out = Split(decoded, decoded.held_out[:held_out_images])  # shuffled, so that a part is like the whole
         self.batches_done = 0  # of the epoch with which a training goes on
+        self.device = torch.device("cpu")
 
     def state_dict(self) -> dict:
         loop = self.trainer.fit_loop.epoch_loop
@@ -116,12 +117,13 @@ class Images(LightningDataModule):
         self.batches_done = state["batches"] * state.get("devices", 1) // self.trainer.world_size
 
     def setup(self, stage: str) -> None:
-        """Put the images on a GPU that has room for them, so that no batch is waited for; else batches are pinned."""
-        device = self.trainer.strategy.root_device
-        if has_room(device, self.train.images.nbytes):
-            self.train.to(device)
+        """Put the images on a GPU that has room for them, so that no batch is waited for; else batches are read ahead, by
+        other processes, and pinned."""
+        self.device = self.trainer.strategy.root_device
+        if has_room(self.device, self.train.images.nbytes):
+            self.train.to(self.device)
             self.held_out.images, self.held_out.labels = self.train.images, self.train.labels
-            self.held_out.to(device)
+            self.held_out.to(self.device)
 
     def train_dataloader(self) -> DataLoader:
         # On one device too: Lightning tells this sampler the epoch, so a resumed run sees the order of an unbroken one.
@@ -137,9 +139,12 @@ class Images(LightningDataModule):
         return (self.trainer.world_size, self.trainer.global_rank) if self.trainer else (1, 0)
 
     def _loader(self, split: Split, sampler: DistributedSampler | None) -> DataLoader:
-        own = torch.Generator()  # else each new iterator takes a number from the global one
-        pin = torch.cuda.is_available() and split.images.device.type == "cpu"
-        return DataLoader(split, self.batch_size, sampler=sampler, collate_fn=_as_it_is, generator=own, pin_memory=pin)
+        settings = {"collate_fn": _as_it_is, "generator": torch.Generator()}  # else it takes a number from the global one
+        if split.images.device.type == "cpu":
+            batch = self.batch_size * split.images[0].nbytes
+            readers = reading_processes(self.device, split.images.nbytes, batch)
+            settings |= {"num_workers": readers, "persistent_workers": readers > 0, "pin_memory": torch.cuda.is_available()}
+        return DataLoader(split, self.batch_size, sampler=sampler, **settings)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Flip and shift on the device, where the whole batch costs one pass."""
