@@ -31,6 +31,7 @@ WRONG = {
     "trainer.accelerator=gpuu": "must be one of",
     "trainer.devices=2": "trainer.devices=2 needs trainer=ddp",
     "trainer.devices=auto": "needs trainer=ddp",
+    "+trainer.strategy=fsdp": "trainer.strategy=fsdp must be one of ddp, ddp_spawn",
     "gradient_clip=-1": "must be a number in (0, inf)",
     "label_dropout=2": "label_dropout=2 must be a number in [0, 1]",
     "ema.decay=2": "must be a number in [0, 1)",

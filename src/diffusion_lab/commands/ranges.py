@@ -146,6 +146,7 @@ CHOICES = {
     "loss.reduction": ("none",),
     "trainer.accelerator": ("auto", "cpu", "gpu", "cuda"),
     "trainer.precision": PRECISIONS,
+    "trainer.strategy": ("ddp", "ddp_spawn"),  # averaged weights are whole on each device: nothing is sharded
     "accelerator": ("auto", "cpu", "gpu", "cuda"),
     "precision": PRECISIONS,
     "metrics.figures.bits.decoder": ("posterior", "noise"),
