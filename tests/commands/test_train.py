@@ -20,9 +20,11 @@ from diffusion_lab.commands.plan import job_of
 from diffusion_lab.commands.sample import sample_checkpoint
 from diffusion_lab.commands.train import train, training_config
 from diffusion_lab.denoiser import Denoiser
+from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.hashes import config_hash
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.reports.report import report
+from diffusion_lab.tasks.fitting import shorter_training
 from diffusion_lab.training.callbacks import EpochLine
 from tests.commands.test_edit import written_checkpoint
 from tests.conftest import TINY, UNSCORED, composed
@@ -115,6 +117,16 @@ def test_saved_weights_are_the_averaged_ones(finished):
     assert checkpoint.averaged
     raw = checkpoint.state["current_model_state"]["model.network.stem.weight"]
     assert (checkpoint.weights["network.stem.weight"] - raw).abs().max() > 0
+
+
+def test_the_best_checkpoint_is_the_weights_without_what_a_training_goes_on_with(finished):
+    """Both were written after the same epoch."""
+    last, best = (load_checkpoint(finished.checkpoints / f"{name}.ckpt") for name in ("last", "best"))
+    assert best.state["global_step"] == last.state["global_step"] and best.averaged
+    assert all((best.weights[name] == weights).all() for name, weights in last.weights.items())
+    assert best.path.stat().st_size < 0.3 * last.path.stat().st_size  # of four numbers a weight, one
+    with pytest.raises(UserError, match=r"best\.ckpt holds weights alone, which init_from takes: give a run's last.ckpt"):
+        shorter_training({**last.config, "resume_from": str(best.path)})
 
 
 def test_evaluate_repeats_the_figures_from_the_checkpoint_alone(finished, tmp_path):

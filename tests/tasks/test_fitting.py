@@ -23,8 +23,8 @@ def whole(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "checkpoints"
     folder.mkdir()
     state = torch.load(written_checkpoint(folder / "last.ckpt"), weights_only=True)
-    for name, step in STEPS.items():
-        torch.save({**state, "global_step": step}, folder / name)
+    for name, step in STEPS.items():  # an older version's best.ckpt holds what the others do
+        torch.save({**state, "global_step": step, "loops": {}, "optimizer_states": [{}]}, folder / name)
     return folder
 
 
@@ -65,6 +65,16 @@ def test_the_furthest_sound_checkpoint_is_gone_on_from(run, how, caplog):
     if how != "removed":
         assert "no checkpoint of run can be read: training begins anew" in caplog.text
     assert [path.name for path in run.checkpoints.glob(".*")] == []
+
+
+def test_a_best_checkpoint_without_an_optimizer_is_not_gone_on_from(run):
+    file = run.checkpoints / "best.ckpt"
+    state = torch.load(file, weights_only=True)
+    del state["optimizer_states"]
+    torch.save(state, file)
+    run.last_checkpoint.unlink()
+    (run.checkpoints / "previous.ckpt").unlink()
+    assert resumed_from(run, state["config"]) is None
 
 
 def test_a_checkpoint_of_another_config_is_not_gone_on_from(run):

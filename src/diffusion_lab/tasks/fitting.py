@@ -141,6 +141,8 @@ def resumed_from(run: Run, config: dict) -> Checkpoint | None:
         except UserError as error:
             log.warning("passed over: %s", error)
             continue
+        if file.name == "best.ckpt" and not _can_go_on(checkpoint):  # unless an older version wrote it
+            continue
         if file.name == "best.ckpt" and config["resume_from"] and not is_same(checkpoint):  # of the shorter training
             continue
         if not is_same(checkpoint):
@@ -155,6 +157,11 @@ def resumed_from(run: Run, config: dict) -> Checkpoint | None:
     return None
 
 
+def _can_go_on(checkpoint: Checkpoint) -> bool:
+    """Whether there is more than weights in it: in a run's last.ckpt, not in its best.ckpt."""
+    return {"loops", "optimizer_states"} <= checkpoint.state.keys()
+
+
 def shorter_training(config: dict) -> Checkpoint | None:
     """The checkpoint of another run that `resume_from` names; None where it names none.
 
@@ -164,7 +171,7 @@ def shorter_training(config: dict) -> Checkpoint | None:
     if not config["resume_from"]:
         return None
     checkpoint = load_checkpoint(config["resume_from"], config["trusted"])
-    if "loops" not in checkpoint.state:
+    if not _can_go_on(checkpoint):
         raise UserError(f"resume_from={checkpoint.path} holds weights alone, which init_from takes: give a run's last.ckpt")
     check_same_training(checkpoint.config, config, checkpoint.path)
     try:

@@ -11,13 +11,18 @@ from torch import Tensor
 
 from diffusion_lab.files import replacing
 
+ONLY_TO_GO_ON = ("optimizer_states", "lr_schedulers", "current_model_state")  # the last: weights that are not averaged
+
 
 class SafeCheckpoints(TorchCheckpointIO):
     """Writes beside the target and renames; Lightning's own writes below TMPDIR, and what it copies from there to another
-    file system can be cut off. The last.ckpt of before stays as previous.ckpt."""
+    file system can be cut off. The last.ckpt of before stays as previous.ckpt. best.ckpt, which nothing goes on from, has no
+    state of an optimizer."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
         path = Path(path)
+        if path.name == "best.ckpt":
+            checkpoint = {key: value for key, value in checkpoint.items() if key not in ONLY_TO_GO_ON}
         with replacing(path) as scratch:
             _save(checkpoint, scratch)
             if path.name == "last.ckpt" and path.is_file():
