@@ -31,7 +31,6 @@ WRONG = {
     "trainer.accelerator=gpuu": "must be one of",
     "trainer.devices=2": "trainer.devices=2 needs trainer=ddp",
     "trainer.devices=auto": "needs trainer=ddp",
-    "+trainer.strategy=fsdp": "trainer.strategy=fsdp must be one of ddp, ddp_spawn",
     "gradient_clip=-1": "must be a number in (0, inf)",
     "label_dropout=2": "label_dropout=2 must be a number in [0, 1]",
     "ema.decay=2": "must be a number in [0, 1)",
@@ -220,3 +219,8 @@ def test_sound_values_are_not_refused():
 @pytest.mark.parametrize("end", ["schedule.signal_rate=0", "schedule.noise_rate=0"])
 def test_one_level_may_be_pure_noise_or_a_clean_image(end):
     check(composed("train", "schedule=single_level", end))
+
+
+def test_a_strategy_that_shards_is_refused():
+    with pytest.raises(UserError, match="trainer.strategy=fsdp must be one of ddp, ddp_spawn"):
+        check(composed("train", "+trainer.strategy=fsdp"))
