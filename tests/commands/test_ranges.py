@@ -222,5 +222,5 @@ def test_one_level_may_be_pure_noise_or_a_clean_image(end):
 
 
 def test_a_strategy_that_shards_is_refused():
-    with pytest.raises(UserError, match="trainer.strategy=fsdp must be one of ddp, ddp_spawn"):
+    with pytest.raises(UserError, match="strategy=fsdp must be one of ddp, ddp_spawn"):
         check(composed("train", "+trainer.strategy=fsdp"))
