@@ -6,10 +6,11 @@ import time
 
 import pytest
 from lightning.pytorch.plugins.environments import TorchElasticEnvironment
+from torch.multiprocessing import ProcessRaisedException
 
 from diffusion_lab import ranks
 from diffusion_lab.commands.checks import check
-from diffusion_lab.errors import UserError
+from diffusion_lab.errors import Diverged, UserError
 from tests.conftest import composed
 
 TORCHRUN = {"TORCHELASTIC_RUN_ID": "none", "RANK": "9", "WORLD_SIZE": "16", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "8"}
@@ -80,6 +81,22 @@ def test_that_another_process_has_ended_is_a_line_wherever_it_is_waited_for(said
         raise RuntimeError(said)
     with pytest.raises(RuntimeError, match="shapes"), ranks.others_here():
         raise RuntimeError("shapes do not fit")
+
+
+@pytest.mark.parametrize(
+    ("last", "kind", "message"),
+    [
+        ("diffusion_lab.errors.Diverged: after step 3: take less", Diverged, "after step 3: take less"),
+        ("diffusion_lab.errors.UserError: x.ckpt is no file", UserError, "x.ckpt is no file"),
+        ("OSError: [Errno 28] No space left on device", OSError, "No space left"),
+        ("ValueError: shapes do not fit", ProcessRaisedException, "shapes"),
+        ("os.UserError: is another's", ProcessRaisedException, "another's"),
+    ],
+)
+def test_the_mistake_of_a_process_that_torch_has_started_is_the_same_here(last, kind, message):
+    text = f"\n\n-- Process 0 terminated with the following error:\nTraceback (most recent call last):\n  ...\n{last}\n"
+    with pytest.raises(kind, match=message), ranks.others_here():
+        raise ProcessRaisedException(text, 0, 1)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ where there is one process.
 
 import contextlib
 import os
+import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 
-from diffusion_lab.errors import UserError
+from diffusion_lab.errors import Diverged, UserError
 
 TO_MEET = timedelta(minutes=5)
 WHILE_ANOTHER_WORKS = timedelta(days=30)  # decodes, draws and scores
@@ -208,13 +209,13 @@ def divided(work: Callable, parts: Iterable) -> Iterator:
                 mine = work(turn[here.rank])
             except Exception as raised:
                 error = raised
-        results, errors = ([None] * here.count if is_first() else None), [None] * here.count
+        results, failures = ([None] * here.count if is_first() else None), [None] * here.count
         with others_here():
-            torch.distributed.all_gather_object(errors, error and _portable(error), group=_waiting)
-            if any(errors):
+            torch.distributed.all_gather_object(failures, error and _portable(error), group=_waiting)
+            if any(failures):
                 if not is_first():
                     return
-                raise error or next(filter(None, errors))
+                raise error or next(filter(None, failures))
             torch.distributed.gather_object(mine, results, dst=0, group=_waiting)
         results = results or [mine if rank == here.rank else None for rank in range(here.count)]
         yield from results[: len(turn)]
@@ -227,10 +228,14 @@ def _portable(error: Exception) -> Exception:
 
 @contextlib.contextmanager
 def others_here() -> Iterator[None]:
-    """What goes wrong in here because another process has ended is a UserError."""
+    """What goes wrong in here because another process has ended is a UserError; that of a process that was started from here
+    is one here too."""
     try:
         yield
     except Exception as error:
+        said = _said_there(error)
+        if said:
+            raise said from error
         if not _lost(error):
             raise
         raise UserError(
@@ -247,6 +252,19 @@ def first_before_others() -> Iterator[None]:
     yield
     if is_first():
         wait()
+
+
+def _said_there(error: BaseException) -> Exception | None:
+    """The UserError, or OSError, that ended a process which torch has started for this one: torch passes on its text."""
+    if type(error).__name__ != "ProcessRaisedException":
+        return None
+    last = str(error).strip().splitlines()[-1]
+    name, _, text = last.partition(": ")
+    for kind in (UserError, Diverged):
+        if name == f"{kind.__module__}.{kind.__name__}":
+            return kind(text)
+    number = re.match(r"\[Errno (\d+)\] (.*)", text)
+    return OSError(int(number[1]), number[2]) if number else None
 
 
 def _lost(error: BaseException) -> bool:

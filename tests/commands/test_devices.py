@@ -1,8 +1,10 @@
 """Precision and devices: two processes on the CPU, bf16 on request."""
 
+import re
 import subprocess
 import sys
 
+import psutil
 import pytest
 import torch
 
@@ -14,8 +16,9 @@ from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.hardware import choose_precision, pick_device
 from tests.commands.test_edit import written_checkpoint
-from tests.conftest import PROJECT, TINY, composed
-from tests.typed import type_command
+from tests.commands.test_stopping import wait_until
+from tests.conftest import PROJECT, TINY, UNSCORED, composed
+from tests.typed import one_line_error, type_command
 
 
 def test_precision_follows_the_processor(monkeypatch):
@@ -76,6 +79,45 @@ def assert_the_same_training(alone, together):
         assert two[key] == one[key]
     assert (two["devices"], two["images_per_step"]) == (2, 32)
     assert two["train_seconds"] > 0
+
+
+SMALL = (*TOGETHER, *UNSCORED, "logger=csv", "epochs=1", "metrics.every_n_epochs=null")
+
+
+@pytest.mark.ci
+def test_two_small_processes_train_as_one(tmp_path):
+    """The curves to 1e-5; `test_two_processes_train_as_one` has all else."""
+    train(composed("train", *SMALL, "batch_size=32"), str(tmp_path / "one"), is_multirun=False)
+    together = torchrun(tmp_path, 2, *UNSCORED, *SMALL[-3:], "batch_size=16", "hydra.run.dir=two")
+    assert together.returncode == 0, together.stderr
+    assert curves(tmp_path / "two") == pytest.approx(curves(tmp_path / "one"), abs=1e-5)
+
+
+@pytest.mark.ci
+def test_processes_end_when_torchrun_is_killed(tmp_path):
+    """They went on training before, each for itself."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone"]
+    command += [str(PROJECT / "src/train.py"), *SMALL, "trainer=ddp_cluster", "epochs=9999", "hydra.run.dir=run"]
+    with (tmp_path / "said").open("w") as said:
+        agent = psutil.Popen(command, cwd=tmp_path, stdout=said, stderr=said)
+        wait_until((tmp_path / "run/checkpoints/last.ckpt").is_file, 120)
+        processes = agent.children(recursive=True)
+        assert len(processes) >= 2
+        agent.kill()
+        agent.wait()
+    _, alive = psutil.wait_procs(processes, timeout=30)
+    for each in alive:
+        each.kill()
+    assert not alive
+
+
+@pytest.mark.ci
+def test_the_mistake_of_a_spawned_process_is_one_line(tmp_path):
+    options = ("trainer=ddp", "trainer.devices=2", "optimizer.lr=1e30", "batch_size=16")
+    result = type_command(tmp_path, "train", *SMALL, *options)
+    assert re.fullmatch(
+        "error: training diverged: after step .* is not finite; take a lower optimizer.lr", one_line_error(result)
+    )
 
 
 @pytest.mark.slow

@@ -80,6 +80,11 @@ def follow_multirun() -> None:
         threading.Thread(target=_end_with, args=(int(main),), name=MAIN, daemon=True).start()
 
 
+def follow_parent() -> None:
+    """In a process that torchrun or srun began: end with it, also where signal 9 has ended it."""
+    threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
 def _end_with(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)

@@ -23,6 +23,7 @@ from diffusion_lab.commands.job import alone, attempt, to_minimise
 from diffusion_lab.commands.latents import with_autoencoder
 from diffusion_lab.commands.opening import say_data, say_network
 from diffusion_lab.commands.stages import is_stage, with_teacher
+from diffusion_lab.commands.stopping import follow_parent
 from diffusion_lab.commands.suited import choices_said
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.continuing import checkpoint_of, run_of, shorter_one
@@ -54,6 +55,8 @@ def train(cfg: DictConfig, folder: str, is_multirun: bool) -> float:
     """
     run = Run(Path(folder))
     logging.getLogger("diffusion_lab.commands.opening").disabled = is_multirun  # where there is a line a job
+    if ranks.count() > 1:
+        follow_parent()
     if not ranks.is_first():
         logging.disable(logging.INFO)
     results = attempt(run_once, partial(training_config, run=run), cfg, run, is_multirun)
