@@ -2,22 +2,28 @@
 
 import contextlib
 import ctypes
+import itertools
 import math
 import multiprocessing
 import os
 import shutil
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 
 from diffusion_lab import ranks
 from diffusion_lab.errors import UserError
 
 HALVES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 READERS = 4  # processes that read batches, at the most
+MOST_ON_A_GPU = 64  # processes
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
+
+_gpu = None  # the lock by which this process has taken one
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,26 @@ class Machine:
 def machine(accelerator: str, precision: str) -> Machine:
     """The machine that Lightning's `accelerator` and `precision` mean, "auto" being the best there is."""
     device = pick_device(accelerator)
+    if device.type == "cuda" and ranks.count() == 1:
+        take_gpu()
     return Machine(device, choose_precision(precision, device))
+
+
+def take_gpu() -> None:
+    """Let this process use a GPU that no other one on this machine has taken, where there are several, until it ends. Of
+    more processes than GPUs each GPU is given as many, or one less."""
+    global _gpu
+    count = torch.cuda.device_count()
+    if count == 1 or _gpu:
+        return
+    names = (os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))).split(",")
+    for turn, (number, name) in itertools.product(range(MOST_ON_A_GPU), enumerate(names)):
+        lock = FileLock(Path(tempfile.gettempdir(), f"diffusion-lab-gpu-{name}.{turn}.lock"), mode=0o666)
+        with contextlib.suppress(Timeout, OSError):  # another user's, perhaps
+            lock.acquire(timeout=0)
+            _gpu = lock
+            torch.cuda.set_device(number)
+            return
 
 
 def choose_precision(requested: str, device: torch.device) -> str:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
+import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor
 from lightning.pytorch.loggers import Logger
@@ -248,6 +249,8 @@ def _train(
         "use_distributed_sampler": False,  # `Images` brings its own
     }
     here = ranks.place()
+    if setting.machine.device.type == "cuda" and processes(config["trainer"]) == 1:
+        settings["devices"] = [torch.cuda.current_device()]  # Lightning would take the first
     if here:
         settings |= {"devices": here.local_count, "num_nodes": here.count // here.local_count}
     early = _stopped_by_its_sweep(config) if config["trial"] else None
