@@ -135,6 +135,7 @@ RISING = (  # the first is below the second
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed")
 CHOICES = {
     "data.on_error": ("raise", "skip"),
+    "save_as": ("png", "npz"),
     "format.quantise": ("fp16", "int8"),
     "logger.mode": ("offline", "online", "disabled"),
     "data.channels": (1, 3, 4),

@@ -61,6 +61,8 @@ def kept(folder: Path, fill: Callable[["Growing"], None]) -> Kept:
             return found
         _remove_old(folder.parent, unfinished)
         growing = Growing(unfinished)
+        if growing.done:
+            log.info("going on after the first %d, which are kept", growing.done)
         try:
             fill(growing)
             growing.save()
@@ -141,7 +143,6 @@ class Growing:
             self.file = (folder / "images.npy").open("r+b")
             self.file.truncate(before.images.offset + before.images.nbytes)
             self.file.seek(0, os.SEEK_END)
-            log.info("going on after %d of them, which are decoded already", self.done)
 
     @property
     def done(self) -> int:

@@ -76,10 +76,11 @@ class Drawing:
         batch_size: int,
         guided: Denoiser | None = None,
         callback: Callable | None = None,
+        each: Callable = map,
     ) -> Iterator[Tensor]:
         """Batches of images, values from 0 to 1, on the CPU: `count` in all; see `diffusion_lab.sampling.draw`."""
         guided = self.guided() if guided is None else guided
-        return draw(guided, self.sampler, count, self.seed, batch_size, labels, self.machine.autocast, callback)
+        return draw(guided, self.sampler, count, self.seed, batch_size, labels, self.machine.autocast, callback, each)
 
 
 def drawing(config: dict, denoiser: Denoiser, machine: Machine, trusted: Sequence[str] = ()) -> Drawing:
