@@ -8,6 +8,7 @@ import pytest
 from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from submitit.core.utils import UncompletedJobError
 
 from diffusion_lab.errors import MENDABLE, UserError, user_error_in
 
@@ -42,3 +43,12 @@ def test_a_setting_that_refers_to_nothing_is_one_line_that_names_it(value):
     said = str(user_error_in(caught.value))
     assert "metrics.samples" in said
     assert "\n" not in said
+
+
+def test_a_job_that_a_cluster_ended_is_a_line_that_says_where_its_last_words_are():
+    text = (
+        "Job 3_0 (task: 0) with path /runs/.submitit/3_0/3_0_0_result.pkl\nhas not produced any output (state: CANCELLED)\n"
+    )
+    said = str(user_error_in(UncompletedJobError(f"{text}Error stream produced:\n---\nsrun: error: vm: task 0: Killed")))
+    assert said.startswith("submitted job 3_0 left no result (state CANCELLED): see /runs/.submitit/3_0/3_0_0_log.err; ")
+    assert "Type the same command again" in str(user_error_in(UncompletedJobError("in other words")))

@@ -1,6 +1,7 @@
 """The exceptions that are no defects: "the user can mend this", and "the sweep wants no more of this"."""
 
 import errno
+import re
 
 from omegaconf.errors import GrammarParseError, InterpolationResolutionError, MissingMandatoryValue
 
@@ -38,5 +39,17 @@ def user_error_in(error: BaseException | None) -> UserError | None:
             return UserError(f"{error.filename or 'a file'}: {error.strerror}")
         if isinstance(error, UNRESOLVED):
             return UserError(f"{error.full_key or 'a setting'} cannot be resolved: {str(error).splitlines()[0]}")
+        if type(error).__name__ == "UncompletedJobError":  # submitit's
+            return _of_submitted_job(str(error))
         error = error.__cause__ or (error.__context__ if isinstance(error.__context__, OSError) else None)
     return error
+
+
+def _of_submitted_job(said: str) -> UserError:
+    """What became of a job of a cluster that left nothing, which submitit says with all that the job said."""
+    found = re.search(r"Job (\S+) .*with path (.*)_result\.pkl\n.*\(state: (.*)\)", said)
+    what = "a submitted job left no result"
+    if found:
+        job, log, state = found.groups()
+        what = f"submitted job {job} left no result (state {state}): see {log}_log.err"
+    return UserError(f"{what}; the others go on. Type the same command again: what is finished is not run again")
