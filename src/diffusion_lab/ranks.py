@@ -14,7 +14,7 @@ from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 
-from diffusion_lab.errors import Diverged, UserError
+from diffusion_lab.errors import Diverged, StoppedEarly, UserError
 
 TO_MEET = timedelta(minutes=5)
 WHILE_ANOTHER_WORKS = timedelta(days=30)  # decodes, draws and scores
@@ -255,12 +255,12 @@ def first_before_others() -> Iterator[None]:
 
 
 def _said_there(error: BaseException) -> Exception | None:
-    """The UserError, or OSError, that ended a process which torch has started for this one: torch passes on its text."""
+    """What of our own errors, or OSError, ended a process that torch has started for this one: torch passes on its text."""
     if type(error).__name__ != "ProcessRaisedException":
         return None
     last = str(error).strip().splitlines()[-1]
     name, _, text = last.partition(": ")
-    for kind in (UserError, Diverged):
+    for kind in (UserError, Diverged, StoppedEarly):
         if name == f"{kind.__module__}.{kind.__name__}":
             return kind(text)
     number = re.match(r"\[Errno (\d+)\] (.*)", text)

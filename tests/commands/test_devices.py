@@ -115,6 +115,7 @@ def test_processes_end_when_torchrun_is_killed(tmp_path):
 def test_the_mistake_of_a_spawned_process_is_one_line(tmp_path):
     options = ("trainer=ddp", "trainer.devices=2", "optimizer.lr=1e30", "batch_size=16")
     result = type_command(tmp_path, "train", *SMALL, *options)
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
     assert re.fullmatch(
         "error: training diverged: after step .* is not finite; take a lower optimizer.lr", one_line_error(result)
     )
@@ -131,6 +132,7 @@ def test_two_processes_train_as_one(tmp_path, launcher):
     else:
         options = ("batch_size=16", "trainer=ddp", "trainer.devices=2", "hydra.run.dir=two")
         together = type_command(tmp_path, "train", *TOGETHER, *options)
+        assert "distributed" not in together.stderr  # nothing of Lightning's
     assert together.returncode == 0, together.stderr
     assert_the_same_training(tmp_path / "one", tmp_path / "two")
     assert len(list(tmp_path.glob("two/wandb/offline-run-*"))) == 1

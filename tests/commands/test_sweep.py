@@ -81,11 +81,18 @@ def test_a_search_goes_on_from_its_figures_and_failures_are_reported(tmp_path):
     assert report.count("network unet takes a multiple of") == len(failed)
 
 
-@pytest.mark.ci
-def test_jobs_far_behind_are_stopped_early_and_stay_so(tmp_path):
+TWO_PROCESSES = ("trainer=ddp", "trainer.devices=2", "trainer.accelerator=cpu")
+
+
+@pytest.mark.parametrize(
+    "trainer",
+    [pytest.param((), marks=pytest.mark.ci), pytest.param(TWO_PROCESSES, marks=pytest.mark.slow)],
+    ids=["one", "two"],
+)
+def test_jobs_far_behind_are_stopped_early_and_stay_so(trainer, tmp_path):
     hyperband = {"type": "hyperband", "min_iter": 1, "eta": 2}
     file = tiny_sweep(tmp_path, method="grid", early_terminate=hyperband)
-    overrides = ("optimizer.lr=1e-3,1e-6", "loss=mse", "seed=0", "epochs=2")
+    overrides = ("optimizer.lr=1e-3,1e-6", "loss=mse", "seed=0", "epochs=2", *trainer)
     result = type_command(tmp_path, "sweep", file, *overrides)
     assert result.returncode == 0, result.stderr
     assert "2 runs: 1 finished, 1 stopped early" in result.stdout

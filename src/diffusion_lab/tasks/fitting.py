@@ -253,23 +253,22 @@ def _train(
         settings["devices"] = [torch.cuda.current_device()]  # Lightning would take the first
     if here:
         settings |= {"devices": here.local_count, "num_nodes": here.count // here.local_count}
-    early = _stopped_by_its_sweep(config) if config["trial"] else None
     environment = TorchElasticEnvironment() if here and here.count > 1 else LightningEnvironment()  # it would guess: SLURM's
     plugins = [SafeCheckpoints(), environment]
-    callbacks = [*task.callbacks(setting), *standard_callbacks(config, run), *([early] if early else [])]
+    callbacks = [*task.callbacks(setting), *standard_callbacks(config, run), *_stopped_by_its_sweep(config)]
     more = {"callbacks": callbacks, "logger": loggers, "plugins": plugins, "default_root_dir": str(run.folder)}
     trainer: Trainer = build(settings, "trainer", **more)
     with ranks.others_here():
         trainer.fit(module, datamodule=images, ckpt_path=start and start.path, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
-    if early and early.why:
-        raise StoppedEarly(early.why)
 
 
-def _stopped_by_its_sweep(config: dict) -> StopEarly:
-    trial, sign = RunningTrial(**config["trial"]), -1 if mode_of(config["monitor"], config) == "max" else 1
-    return StopEarly(config["monitor"], lambda epoch, value: trial.is_to_stop(epoch, sign * value))
+def _stopped_by_its_sweep(config: dict) -> list[Callback]:
+    if not config["trial"]:
+        return []
+    less_is_better = mode_of(config["monitor"], config) == "min"
+    return [StopEarly(config["monitor"], RunningTrial(**config["trial"]).is_to_stop, less_is_better)]
 
 
 def training_of(task: Task, model: NoisyModel, setting: Setting) -> Training:
@@ -298,6 +297,7 @@ def standard_callbacks(config: dict, run: Run) -> list[Callback]:
     between = config["checkpoints"]
     keep = {"dirpath": run.checkpoints, "save_on_train_epoch_end": True, "enable_version_counter": False}
     return [
+        Quietly(),
         *averaging,
         *([Snapshots(run.checkpoints / FOLDER, config["snapshots"])] if config["snapshots"] else []),
         *budget_of(config).callbacks(),
@@ -423,10 +423,23 @@ def _versions() -> dict:
     return {"python": platform.python_version(), **{package: version(package) for package in packages}}
 
 
+class Quietly(Callback):
+    """Brings the quiet along into the processes that Lightning starts, which are given the callbacks."""
+
+    def __reduce__(self) -> tuple:
+        return _quietly, ()
+
+
+def _quietly() -> Quietly:
+    quiet_lightning()
+    return Quietly()
+
+
 def quiet_lightning() -> None:
     """Say what happens in our own lines; Lightning's remarks on workers and loggers do not apply."""
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("torch.multiprocessing.spawn").setLevel(logging.ERROR)  # which others it ends where one has ended
     for message in (
         ".*module\\(s\\) in eval mode.*",
         ".*does not have many workers.*",

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from diffusion_lab import ranks
 from diffusion_lab.denoiser import Denoiser
-from diffusion_lab.errors import Diverged
+from diffusion_lab.errors import Diverged, StoppedEarly
 from diffusion_lab.wording import duration
 
 log = logging.getLogger(__name__)
@@ -169,25 +169,29 @@ def check_finite(trainer: Trainer, value: Tensor, what: str) -> None:
 
 
 class StopEarly(Callback):
-    """Ends a training whose monitored curve is so far behind that `is_to_stop(epoch, value)` says so, after an epoch that
-    is not the last; the epoch counts from 1. Its checkpoints are written first.
+    """Ends a training whose monitored curve is so far behind that `is_to_stop(epoch, value)`, less being better, says so,
+    after an epoch that is not the last; the epoch counts from 1. Its checkpoints are written first.
 
-    Attributes:
-        why: what the run's results say, one line; None where nothing was stopped.
+    Raises:
+        StoppedEarly: from `fit`; the message is what the run's results say.
     """
 
-    def __init__(self, monitor: str, is_to_stop: Callable[[int, float], bool]):
-        self.monitor, self.is_to_stop, self.why = monitor, is_to_stop, None
+    def __init__(self, monitor: str, is_to_stop: Callable[[int, float], bool], less_is_better: bool = True):
+        self.monitor, self.is_to_stop, self.less_is_better, self.why = monitor, is_to_stop, less_is_better, None
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         if self.monitor not in trainer.callback_metrics:
             return
         epoch, value = trainer.current_epoch + 1, float(trainer.callback_metrics[self.monitor])
         if epoch != trainer.max_epochs and not trainer.should_stop:
-            stops = trainer.is_global_zero and self.is_to_stop(epoch, value)
+            stops = trainer.is_global_zero and self.is_to_stop(epoch, value if self.less_is_better else -value)
             if trainer.strategy.broadcast(stops):
                 self.why = f"after epoch {epoch}, {self.monitor} {value:.4g}, early_terminate stopped it"
                 trainer.should_stop = True
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        if self.why:
+            raise StoppedEarly(self.why)
 
 
 class EveryNEpochs(Callback):
