@@ -38,6 +38,13 @@ def test_images_are_read_at_the_clean_end():
     assert torch.equal(read(CLASSIFIER, PIXELS), CLASSES)
 
 
+def test_images_of_another_size_are_read_in_the_classifiers():
+    larger = PIXELS[:, :, :1, :1].expand(-1, 1, 16, 12)
+    assert torch.equal(read(CLASSIFIER, larger), CLASSES)
+    with pytest.raises(UserError, match="images of 1 channels, and these have 3"):
+        read(CLASSIFIER, larger.expand(-1, 3, -1, -1))
+
+
 def test_accuracy_is_the_share_read_as_asked_for_of_those_asked():
     assert accuracy([CLASSES], torch.tensor([3, 1, 4, 1, 5, 9])) == 1
     assert accuracy([CLASSES[:2], CLASSES[2:]], torch.tensor([3, 0, 0, 1, -1, -1])) == 0.5

@@ -36,15 +36,11 @@ class ClassifierFeatures(nn.Module):
             )
         self.last = linear[-1]
         self.num_features = self.last.in_features
-        self.channels, *self.size = self.classifier.space.pixel_shape
-        self.resolution = self.size[-1]
+        self.resolution = self.classifier.space.pixel_shape[-1]
         self.identity = f"classifier-{digest(Path(checkpoint))}"
 
     def forward(self, pixels: Tensor) -> Tensor:
-        if pixels.shape[1] != self.channels:
-            raise UserError(f"metrics.classifier reads images of {self.channels} channels, and these have {pixels.shape[1]}")
-        if list(pixels.shape[2:]) != self.size:
-            pixels = F.interpolate(pixels.float(), self.size, mode="bilinear", antialias=True)
+        pixels = sized(pixels, self.classifier)
         read = []
         hook = self.last.register_forward_pre_hook(lambda _, inputs: read.append(inputs[0]))
         try:
@@ -53,3 +49,17 @@ class ClassifierFeatures(nn.Module):
         finally:
             hook.remove()
         return read[0]
+
+
+def sized(pixels: Tensor, classifier: NoisyClassifier) -> Tensor:
+    """Pixels (B, C, H, W), values from 0 to 255, in the size that a classifier reads.
+
+    Raises:
+        UserError: it reads images of other channels.
+    """
+    channels, *size = classifier.space.pixel_shape
+    if pixels.shape[1] != channels:
+        raise UserError(f"metrics.classifier reads images of {channels} channels, and these have {pixels.shape[1]}")
+    if list(pixels.shape[2:]) == size:
+        return pixels
+    return F.interpolate(pixels.float(), size, mode="bilinear", antialias=True)

@@ -9,6 +9,7 @@ from diffusion_lab.checkpoints import load_checkpoint
 from diffusion_lab.classifier import NoisyClassifier
 from diffusion_lab.errors import UserError
 from diffusion_lab.figures import READ_AS_ASKED, REAL_READ
+from diffusion_lab.metrics.classifier_features import sized
 from diffusion_lab.metrics.scoring import Scoring, measures
 
 
@@ -39,8 +40,9 @@ def measure_labels(scoring: Scoring, classifier: str | None) -> dict[str, float]
 
 @torch.inference_mode()
 def read(classifier: NoisyClassifier, pixels: Tensor) -> Tensor:
-    """The class (B,) of each of some images, uint8 pixels (B, C, H, W), at the clean end of the classifier's schedule."""
-    image = classifier.space.encode(pixels.to(classifier.device))
+    """The class (B,) of each of some images, uint8 pixels (B, C, H, W), at the clean end of the schedule and in the
+    size that the classifier reads."""
+    image = classifier.space.encode(sized(pixels.to(classifier.device), classifier))
     time = torch.zeros(len(image), device=image.device)
     return classifier(classifier.rates(time)[0] * image, time).argmax(1).cpu()
 
