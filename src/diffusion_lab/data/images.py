@@ -15,6 +15,8 @@ from diffusion_lab.data.cache import Decoded
 from diffusion_lab.hardware import has_room, reading_processes
 from diffusion_lab.process.seeds import mixed
 
+STRETCH = 2**20  # bytes of images side by side: of one here and one there, a disk reads what is between too
+
 
 class Batch(NamedTuple):
     """pixels (B, C, H, W) uint8, channels_last; label (B,) int64, -1 without a class; index (B,) within the split."""
@@ -52,12 +54,14 @@ class Split(Dataset):
         return self
 
     def thinned(self, most: int) -> "Split":
-        """This or, of images that take more than `most` bytes, one with every second, third or so of them."""
-        step = -(-len(self.positions) * self.images[0].nbytes // most)
+        """This or, of images that take more than `most` bytes, one with every second, third or so stretch of them."""
+        size = self.images[0].nbytes
+        step = -(-len(self.positions) * size // most)
         if step <= 1:
             return self
+        stretches = self.positions.sort().values.split(max(1, STRETCH // size))  # as they lie on the disk
         thin = copy(self)
-        thin.positions = self.positions.sort().values[::step]  # in the order in which they lie on the disk
+        thin.positions = torch.cat(stretches[::step])
         return thin
 
     def __len__(self) -> int:
