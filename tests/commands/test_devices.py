@@ -86,9 +86,10 @@ SMALL = (*TOGETHER, *UNSCORED, "logger=csv", "epochs=1", "metrics.every_n_epochs
 
 @pytest.mark.ci
 def test_two_small_processes_train_as_one(tmp_path):
-    """The curves to 1e-5; `test_two_processes_train_as_one` has all else."""
-    train(composed("train", *SMALL, "batch_size=32"), str(tmp_path / "one"), is_multirun=False)
-    together = torchrun(tmp_path, 2, *UNSCORED, *SMALL[-3:], "batch_size=16", "hydra.run.dir=two")
+    """The curves to 1e-5, rates among them; `test_two_processes_train_as_one` has all else."""
+    train(composed("train", *SMALL, "batch_size=32", "optimizer.lr=2e-3"), str(tmp_path / "one"), is_multirun=False)
+    scaled = ("batch_size=16", "optimizer.lr=1e-3", "lr_scaling=linear")
+    together = torchrun(tmp_path, 2, *UNSCORED, *SMALL[-3:], *scaled, "hydra.run.dir=two")
     assert together.returncode == 0, together.stderr
     assert curves(tmp_path / "two") == pytest.approx(curves(tmp_path / "one"), abs=1e-5)
 

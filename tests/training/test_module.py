@@ -1,3 +1,6 @@
+from functools import partial
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -14,9 +17,10 @@ from diffusion_lab.process.targets import Noise
 from diffusion_lab.process.times import uniform
 from diffusion_lab.process.weightings import uniform as equal_weights
 from diffusion_lab.spaces.pixels import Pixels
+from diffusion_lab.training.budget import Budget
 from diffusion_lab.training.criteria import Denoising
 from diffusion_lab.training.denoiser import DenoiserTraining
-from diffusion_lab.training.learning_rates import constant
+from diffusion_lab.training.learning_rates import constant, put_at
 from diffusion_lab.training.module import Training
 from diffusion_lab.training.teachers import Data
 from tests.needs import needs_compiler
@@ -152,3 +156,21 @@ def test_a_step_over_several_batches_is_that_over_one_as_large(count, batches, t
     assert accumulated_steps == steps == 2 * -(-count // 12)
     assert len(wanted) == steps
     assert weights == pytest.approx([0.0] * (batches > 1) + wanted, rel=1e-12)
+
+
+@pytest.mark.parametrize(("scaling", "factor"), [("linear", 4), ("sqrt", 2), (None, 1)])
+def test_the_rate_grows_with_the_devices_and_is_kept_on_another_number_of_them(scaling, factor):
+    def on(devices: int):
+        sgd, model = partial(torch.optim.SGD, lr=0.1), torch.nn.Linear(1, 1)
+        module = Training(model, sgd, constant, 0, {}, budget=Budget(steps=9), lr_scaling=scaling)
+        module._trainer = SimpleNamespace(world_size=devices)
+        made = module.configure_optimizers()
+        return made["optimizer"], made["lr_scheduler"]["scheduler"]
+
+    optimizer, scheduler = on(4)
+    assert scheduler.get_last_lr() == [pytest.approx(0.1 * factor)]
+    other, its_scheduler = on(1)  # goes on, as Lightning has it
+    other.load_state_dict(optimizer.state_dict())
+    its_scheduler.load_state_dict(scheduler.state_dict())
+    put_at(its_scheduler, 3)
+    assert [group["lr"] for group in other.param_groups] == its_scheduler.get_last_lr() == scheduler.get_last_lr()

@@ -41,6 +41,7 @@ def say_network(config: dict, module: Training, machine: Machine, images: int) -
     import torch
 
     from diffusion_lab.hardware import processes
+    from diffusion_lab.training.learning_rates import SCALING
 
     parameters = sum(parameter.numel() for parameter in module.model.network.parameters())
     device = machine.device.type
@@ -57,4 +58,5 @@ def say_network(config: dict, module: Training, machine: Machine, images: int) -
     steps = -(-images // (config["batch_size"] * batches))
     at_once = f"{config['batch_size']} images" + (f" x {config['accumulate']}" if config["accumulate"] > 1 else "")
     at_once += f" on each of {count} devices, {config['batch_size'] * batches} in all" if count > 1 else ""
+    at_once += f"; optimizer.lr scaled by {SCALING[config['lr_scaling']](count):.3g}" if config["lr_scaling"] else ""
     log.info("training     %s, an epoch being %s of %s", module.budget, counted(steps, "step"), at_once)

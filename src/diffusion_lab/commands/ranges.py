@@ -140,6 +140,7 @@ CHOICES = {
     "logger.mode": ("offline", "online", "disabled"),
     "data.channels": (1, 3, 4),
     "compile": ("auto", True, False),
+    "lr_scaling": ("linear", "sqrt"),
     "model.dtype": ("auto", "float32", "bfloat16", "float16"),
     "sampler.variance": ("small", "large", "learned"),
     "sampler.order": (1, 2, 3),

@@ -11,7 +11,7 @@ from diffusion_lab.experiments.runs import Run
 
 BUDGET = ("epochs", "steps", "minutes")
 SHAPING = (  # what a training's steps, and the state that it goes on with, depend on
-    *("model", "task", "optimizer", "ema", "snapshots", "seed", "batch_size", "accumulate", "contents.data"),
+    *("model", "task", "optimizer", "ema", "snapshots", "seed", "batch_size", "accumulate", "lr_scaling", "contents.data"),
     *(f"data.{key}" for key in ("image_size", "channels", "antialias", "max_images", "repeat", "flip", "shift")),
 )
 FOUND = "model.conditions.names"  # in the data

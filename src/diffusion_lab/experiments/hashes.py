@@ -18,6 +18,7 @@ LATER = {
     "minutes": None,
     "early_stop": None,
     "patience": 5,
+    "lr_scaling": None,
     "gradient_clip": None,
     "accumulate": 1,
     "gradient_checkpointing": False,

@@ -8,7 +8,17 @@ from pathlib import Path
 OWN_IMAGES = {"folder": "root", "captions": "root", "huggingface": "path"}  # data sets: which key says where they are
 LONG_NAME = 60  # letters that a run's folder has not
 MEANS = (  # overrides that say least about a run: whole keys, or their first part
-    *("epochs", "steps", "minutes", "early_stop", "patience", "batch_size", "accumulate", "gradient_checkpointing"),
+    *(
+        "epochs",
+        "steps",
+        "minutes",
+        "early_stop",
+        "patience",
+        "batch_size",
+        "accumulate",
+        "lr_scaling",
+        "gradient_checkpointing",
+    ),
     *("threads", "compile", "rehearsal", "checkpoints", "trainer", "metrics", "metrics/figures", "monitor", "objective"),
     *("grid", "snapshots", "first", "data.max_images", "init_from", "resume_from", "teacher.checkpoint"),
     *("space.autoencoder", "guidance.checkpoint"),

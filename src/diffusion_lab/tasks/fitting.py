@@ -284,6 +284,7 @@ def training_of(task: Task, model: NoisyModel, setting: Setting) -> Training:
         config=config,
         compiled=choose_compile(config["compile"], device),
         budget=budget_of(config),
+        lr_scaling=config["lr_scaling"],
     )
 
 

@@ -5,6 +5,8 @@ import math
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+SCALING = {"linear": float, "sqrt": math.sqrt}  # of a rate by how many times larger a step's batch is
+
 
 def constant(optimizer: Optimizer, total_steps: int, warmup: float = 0.0) -> LambdaLR:
     """The optimizer's rate, reached linearly over the first `warmup` of all steps."""

@@ -15,7 +15,7 @@ from diffusion_lab.hardware import compile_mode
 from diffusion_lab.process.seeds import mixed
 from diffusion_lab.training.budget import TICKS, Budget
 from diffusion_lab.training.common import Common
-from diffusion_lab.training.learning_rates import put_at
+from diffusion_lab.training.learning_rates import SCALING, put_at
 from diffusion_lab.training.midway import go_on_in_the_epoch
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,8 @@ class Training(LightningModule):
         config: plain values, carried by every checkpoint.
         compiled: run the objective, forward and backward, through torch.compile.
         budget: how long it is to be.
+        lr_scaling: how the rate grows with the number of devices, and so of images in a step: "linear" (Goyal et al. 2017,
+            arXiv:1706.02677), "sqrt" (Krizhevsky 2014, arXiv:1404.5997); None: it stays.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Training(LightningModule):
         config: dict,
         compiled: bool = False,
         budget: Budget | None = None,
+        lr_scaling: str | None = None,
     ):
         super().__init__()
         self.model = model
@@ -52,6 +55,7 @@ class Training(LightningModule):
         self.config = config
         self.compiled = compiled
         self.budget = budget or Budget()
+        self.lr_scaling = lr_scaling
         self.devices_before = None  # of a training that goes on
         self.ahead = 0
 
@@ -118,6 +122,8 @@ class Training(LightningModule):
 
     def configure_optimizers(self):
         optimizer = self.optimizer(self.parameters())
+        for group in optimizer.param_groups if self.lr_scaling else ():
+            group["lr"] *= SCALING[self.lr_scaling](self.trainer.world_size)
         scheduler = self.learning_rate(optimizer, total_steps=self.budget.schedule_steps(self.trainer))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
