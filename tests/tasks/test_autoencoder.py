@@ -31,6 +31,7 @@ SMALL = (
     "network.widths=[16,16]",
     "optimizer.lr=5e-3",
     "logger=csv",
+    "trainer.precision=32-true",  # that in which the tests compute again
     "grid.every_n_epochs=1",
     "rehearsal=false",
 )
