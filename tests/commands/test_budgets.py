@@ -76,6 +76,13 @@ def test_killed_within_an_epoch_it_ends_as_if_never_killed(unbroken, tmp_path, m
     assert same(trained(tmp_path / "run", "steps=8"), unbroken)
 
 
+def test_killed_while_it_is_scored_it_takes_no_further_step(unbroken, tmp_path):
+    run = Run(shutil.copytree(unbroken.folder, tmp_path / "run"))
+    (run.folder / "results.json").unlink()
+    assert same(trained(run.folder, "steps=8"), unbroken)
+    assert run.results()["steps"] == 8
+
+
 def test_a_begun_epoch_is_not_behind(unbroken):
     """After 1.73 epochs, two are more; after one whole epoch, one is not."""
     config = {**unbroken.config(), "steps": None, "resume_from": str(unbroken.last_checkpoint)}

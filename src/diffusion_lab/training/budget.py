@@ -53,6 +53,9 @@ class StopAfter(Callback):
     def __init__(self, steps: int):
         self.steps = steps
 
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        self.on_train_batch_end(trainer, module)  # one that was killed after its last step has none to take
+
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_) -> None:
         if trainer.global_step >= self.steps:
             trainer.should_stop = True
