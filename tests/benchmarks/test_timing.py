@@ -1,20 +1,18 @@
-import time
-
 import pytest
 
+from diffusion_lab.benchmarks import timing
 from diffusion_lab.benchmarks.timing import compare, in_turns, rate
 
 
-def sleeper(seconds: float, units: int = 1):
+def test_a_rate_is_units_a_second(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr(timing, "now", lambda wait=True: clock[0])
+
     def work() -> int:
-        time.sleep(seconds)
-        return units
+        clock[0] += 0.02
+        return 3
 
-    return work
-
-
-def test_a_rate_is_units_a_second():
-    assert rate(sleeper(0.02, units=3), seconds=0.2) == pytest.approx(150, rel=0.15)
+    assert rate(work, seconds=0.2) == pytest.approx(150)
 
 
 def test_cases_take_turns_and_the_first_time_is_not_measured():

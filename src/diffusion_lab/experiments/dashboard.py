@@ -10,9 +10,9 @@ import wandb
 import wandb_workspaces.reports.v2 as wr
 import wandb_workspaces.workspaces as ws
 
-from diffusion_lab.figures import FIGURES, IMAGE_LOSS, NOISE_LOSS
+from diffusion_lab.figures import FID, IMAGE_LOSS, KID, MIND, NOISE_LOSS
 
-DRAWN = [figure for figure in FIGURES.values() if figure.curve and "samples" in figure.depends_on]
+DRAWN = (KID, FID, MIND)  # of drawn images, those that every run has
 LOSSES = {
     **{f"val/{figure.key}": f"Held-out {figure.label}" for figure in (IMAGE_LOSS, NOISE_LOSS)},
     "train/loss_epoch": "Training loss",
