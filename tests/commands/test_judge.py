@@ -13,14 +13,14 @@ SMALL += ("metrics.figures.mind.directions=20",)
 
 
 def test_it_says_writes_and_draws_what_each_metric_sees(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(
-        "diffusion_lab.metrics.features.EfficientNetLite0.forward", lambda _, pixels: pixels.flatten(1).float()
-    )
+    pixels = {"forward": lambda _, pixels: pixels.flatten(1).float(), "identity": "pixels"}  # which names what is kept
+    for name, value in pixels.items():
+        monkeypatch.setattr(f"diffusion_lab.metrics.features.EfficientNetLite0.{name}", value)
     verdict = {"figure": "mind", "worsening": "blur", "smallest": 0.7, "seen": 2, "reversed": False}
     pd.DataFrame([{"data": "frogs 64 px", "extractor": "means", "images": 99, **verdict}]).to_csv(tmp_path / "frogs.csv")
     judge(composed("judge", *SMALL, f"beside=[{tmp_path}/frogs.csv]"), str(tmp_path / "judge"))
     said = capsys.readouterr().out
-    assert "MIND of efficientnet_lite0, with 8 images, sees " in said
+    assert "MIND of pixels, with 8 images, sees " in said
     assert (tmp_path / "judge/judge.md").read_text().count("- ") >= 3
     found = pd.read_csv(tmp_path / "judge/judge.csv")
     assert set(found["figure"]) == {"mind", "density", "coverage"}

@@ -18,9 +18,9 @@ STEPS = (40, 10, 20, 30)
 
 @pytest.fixture(autouse=True)
 def pixels_for_features(monkeypatch):
-    monkeypatch.setattr(
-        "diffusion_lab.metrics.features.EfficientNetLite0.forward", lambda _, pixels: pixels.flatten(1).float()
-    )
+    pixels = {"forward": lambda _, pixels: pixels.flatten(1).float(), "identity": "pixels"}  # which names what is kept
+    for name, value in pixels.items():
+        monkeypatch.setattr(f"diffusion_lab.metrics.features.EfficientNetLite0.{name}", value)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_what_gets_worse_with_each_step_back_is_seen(run, tmp_path, capsys):
     assert set(values["step"]) == {0, 0.25, 0.5, 0.75}
     assert row.smallest < 0.75
     said = capsys.readouterr().out
-    assert "MIND of efficientnet_lite0, with 8 images, sees shorter training from " in said
+    assert "MIND of pixels, with 8 images, sees shorter training from " in said
     assert "fewer steps" in said
     assert "image_loss goes from " in said
     assert (tmp_path / "judge/judge.png").is_file()
