@@ -158,6 +158,15 @@ def test_any_figure_chooses_the_best_checkpoint_and_ends_a_training(every, tmp_p
     assert curve == [1, 3, 2, 2.5][: 2 + 2 // every]
 
 
+def test_an_epoch_without_the_figure_has_none(tmp_path, capsys):
+    """Lightning keeps the last value: what resumes would not have it, and stop later than what was never killed."""
+    charm.asked = 0
+    words = ("metrics.every_n_epochs=3", "early_stop=val/charm", "patience=5")
+    trained(tmp_path / "run", *CHARM, *words)
+    shown = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch ") and "val/charm" in line]
+    assert [line.split()[1] for line in shown] == ["3", "6"]
+
+
 def test_best_of_what_is_no_curve_is_one_line(tmp_path, capsys):
     with pytest.raises(SystemExit):
         trained(tmp_path / "run", *CHARM, "metrics.every_n_epochs=1", "monitor=val/kid")

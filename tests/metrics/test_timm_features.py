@@ -34,6 +34,8 @@ def test_features_are_those_of_timm_by_hand(tmp_path):
     assert found.shape == (2, extractor.num_features)
     torch.testing.assert_close(found, expected, atol=2e-3, rtol=2e-3)
     assert extractor.identity.startswith(f"{NAME}-")
+    others = [TimmFeatures(NAME, str(tmp_path / "weights.pth"), **each) for each in ({"size": 96}, {"last": True})]
+    assert len({each.identity for each in (extractor, *others)}) == 3  # what is kept of one is not taken for another's
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 
+from diffusion_lab.process.discrete import Discrete, cosine, linear, quadratic
 from diffusion_lab.process.schedules import Cosine, Edm, Flow, log_snr, time_of
 from diffusion_lab.process.times import _normal, log_normal, logit_normal, stratified, uniform
 
@@ -49,4 +50,18 @@ def test_log_normal_looks_up_what_bisection_finds(schedule):
     times = log_normal(5_000, CPU, schedule, mean=0.0, std=3.0)
     torch.manual_seed(0)
     found = time_of(schedule, -2 * _normal(5_000, CPU, 0.0, 3.0).double())
-    torch.testing.assert_close(times.double(), found, atol=1e-6, rtol=0)
+    torch.testing.assert_close(times.double(), found, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("betas", [linear(), cosine(4000), quadratic()], ids=["linear", "cosine", "quadratic"])
+def test_log_normal_draws_each_discrete_step_as_often_as_it_should(betas):
+    """Its share is the normal density's between the middles of its log-SNR and its neighbours'."""
+    torch.manual_seed(0)
+    schedule, count = Discrete(betas), 400_000
+    drawn = torch.bincount(schedule.step(log_normal(count, CPU, schedule, mean=0.0, std=1.2)), minlength=len(betas))
+    levels = log_snr(schedule.signal_rate, schedule.noise_rate).double()
+    ends = torch.cat([torch.tensor([math.inf]), (levels[1:] + levels[:-1]) / 2, torch.tensor([-math.inf])])
+    wanted = -torch.special.ndtr(ends.double() / 2.4).diff() * count
+    often = wanted > 50
+    assert often.sum() > 500
+    torch.testing.assert_close(drawn[often].double(), wanted[often], rtol=0.3, atol=0)

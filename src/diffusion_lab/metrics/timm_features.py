@@ -48,7 +48,8 @@ class TimmFeatures(nn.Module):
         self.mode = "bicubic" if known["interpolation"] == "bicubic" else "bilinear"
         self.mean, self.std = known["mean"], known["std"]
         self.num_features = self.network.num_classes if last else self.network.num_features
-        self.identity = f"{name}-{digest(Path(weights))}" if weights else name
+        told = (digest(Path(weights)) if weights else "", f"{size}px" if size else "", "last" if last else "")
+        self.identity = "-".join([name, *filter(None, told)])
         self.eval().requires_grad_(False)
 
     def forward(self, pixels: Tensor) -> Tensor:

@@ -9,9 +9,9 @@ from functools import lru_cache
 import torch
 from torch import Tensor, nn
 
-from diffusion_lab.process.schedules import log_snr, time_of
+from diffusion_lab.process.schedules import log_snr
 
-POINTS = 2**14 + 1
+POINTS = 2**17 + 1
 
 
 def uniform(count: int, device: torch.device, schedule: nn.Module | None = None) -> Tensor:
@@ -48,7 +48,7 @@ def log_normal(count: int, device: torch.device, schedule: nn.Module, mean: floa
     """
     wanted = -2 * _normal(count, device, mean, std).double()
     known, times = _table(schedule, device)
-    after = torch.searchsorted(known, wanted).clamp(1, POINTS - 1)
+    after = torch.searchsorted(known, wanted).clamp(1, len(known) - 1)
     low, high = known[after - 1], known[after]
     share = ((wanted - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
     return torch.lerp(times[after - 1], times[after], share).float()
@@ -56,11 +56,12 @@ def log_normal(count: int, device: torch.device, schedule: nn.Module, mean: floa
 
 @lru_cache(maxsize=4)  # to look a step's times up takes ten kernels, to bisect for them five hundred
 def _table(schedule: nn.Module, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Log-SNRs (POINTS,), rising evenly, and the times at which `schedule` has them, float64."""
-    ends = torch.tensor([1, 0], dtype=torch.float64, device=device)
-    lowest, highest = log_snr(*schedule(ends)).tolist()
-    known = torch.linspace(lowest, highest, POINTS, dtype=torch.float64, device=device)
-    return known, time_of(schedule, known)
+    """Rising log-SNRs (N,) and the times at which `schedule` has them, float64. Where it has one log-SNR for a while, as
+    discrete steps have, that is the middle: at its ends rounding would choose the step."""
+    times = torch.linspace(0, 1, POINTS, dtype=torch.float64, device=device)
+    known, of = log_snr(*schedule(times)).unique(return_inverse=True)
+    totals, counts = (torch.zeros_like(known).index_add_(0, of, each) for each in (times, torch.ones_like(times)))
+    return known, totals / counts
 
 
 def _normal(count: int, device: torch.device, mean: float, std: float) -> Tensor:

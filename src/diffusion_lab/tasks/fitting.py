@@ -29,7 +29,7 @@ from diffusion_lab.experiments.continuing import check_same_training, difference
 from diffusion_lab.experiments.hashes import config_hash
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.experiments.shared_search import RunningTrial
-from diffusion_lab.figures import FIGURES, declared
+from diffusion_lab.figures import FIGURES, Figure, declared
 from diffusion_lab.files import replacing
 from diffusion_lab.hardware import choose_compile, keep_freed_memory, processes, training_layout
 from diffusion_lab.metrics import copies
@@ -320,14 +320,21 @@ def _early_stopping(config: dict) -> list[Callback]:
     curve, patience = config["early_stop"], config["patience"]
     if curve is None:
         return []
-    return [EarlyStopping(curve, patience=patience, mode=mode_of(curve, config), strict=False)]  # not each epoch has one
+    figure = _figure_of(curve, config)
+    every = config["metrics"]["every_n_epochs"] if figure and "samples" in figure.depends_on else 1
+    # Not each epoch has one that is drawn for: patience is in epochs, Lightning's in times that it was measured.
+    return [EarlyStopping(curve, patience=-(-patience // every), mode=mode_of(curve, config), strict=False)]
 
 
 def mode_of(curve: str, config: dict) -> str:
     """Whether the best of a curve is its "min" or "max"."""
-    key = curve.removeprefix("val/")
-    figure = FIGURES.get(key) or (figures_of(metrics(config)).get(key) if config.get("metrics") else None)
+    figure = _figure_of(curve, config)
     return "min" if figure is None or figure.less_is_better else "max"
+
+
+def _figure_of(curve: str, config: dict) -> Figure | None:
+    key = curve.removeprefix("val/")
+    return FIGURES.get(key) or (figures_of(metrics(config)).get(key) if config.get("metrics") else None)
 
 
 def _seen_by_scores(config: dict) -> int:

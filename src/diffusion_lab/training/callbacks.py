@@ -100,13 +100,19 @@ class Heartbeat(Callback):
         self.first_said = True
 
 
+def loss_scale(trainer: Trainer, optimizer: torch.optim.Optimizer) -> float:
+    """By which gradients are too large before a step: float16 has them scaled, and fused optimizers undo it as they step."""
+    scaler = getattr(trainer.precision_plugin, "scaler", None)
+    return scaler.get_scale() if scaler and getattr(optimizer, "_step_supports_amp_scaling", False) else 1.0
+
+
 class GradientNorm(Callback):
     """Logs the norm of a step's gradients, before they are clipped, as often as the loss: `train/gradient_norm`."""
 
     def on_before_optimizer_step(self, trainer: Trainer, module: LightningModule, optimizer) -> None:
         if (trainer.global_step + 1) % trainer.log_every_n_steps == 0:
             gradients = [each.grad for each in module.parameters() if each.grad is not None]
-            module.log("train/gradient_norm", torch.nn.utils.get_total_norm(gradients))
+            module.log("train/gradient_norm", torch.nn.utils.get_total_norm(gradients) / loss_scale(trainer, optimizer))
 
 
 class ProgressBar(RichProgressBar):
@@ -206,6 +212,11 @@ class EveryNEpochs(Callback):
 
     def __init__(self, n: int, act: Callable[[Trainer, Denoiser, int], dict[str, float] | None], is_shared: bool = False):
         self.n, self.act, self.is_shared = n, act, is_shared
+        self.found: dict[str, float] = {}
+
+    def on_validation_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+        for name in self.found:  # which Lightning would go on showing, and what stops early would count again
+            trainer.callback_metrics.pop(name, None)
 
     def on_validation_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         epoch = trainer.current_epoch + 1
@@ -213,5 +224,6 @@ class EveryNEpochs(Callback):
             is_called = self.is_shared or trainer.is_global_zero
             found = self.act(trainer, module.model, epoch) if is_called else None
             ranks.wait()  # a step would wait for the first process for half an hour, and then give up
-            for name, value in (trainer.strategy.broadcast(found) or {}).items():
+            self.found = trainer.strategy.broadcast(found) or {}
+            for name, value in self.found.items():
                 module.log(name, value, logger=False)

@@ -14,6 +14,7 @@ from diffusion_lab.denoiser import NoisyModel
 from diffusion_lab.hardware import compile_mode
 from diffusion_lab.process.seeds import mixed
 from diffusion_lab.training.budget import TICKS, Budget
+from diffusion_lab.training.callbacks import loss_scale
 from diffusion_lab.training.common import Common
 from diffusion_lab.training.learning_rates import SCALING, put_at
 from diffusion_lab.training.midway import go_on_in_the_epoch
@@ -155,9 +156,7 @@ class Training(LightningModule):
         # Lightning's own refuses fused optimizers, for the sake of a scaler of gradients, which only float16 has.
         if not gradient_clip_val:
             return
-        scaler = getattr(self._trainer and self.trainer.precision_plugin, "scaler", None)
-        still_scaled = scaler and getattr(optimizer, "_step_supports_amp_scaling", False)  # fused ones unscale as they step
-        most = gradient_clip_val * (scaler.get_scale() if still_scaled else 1)
+        most = gradient_clip_val * (loss_scale(self._trainer, optimizer) if self._trainer else 1)
         if gradient_clip_algorithm == "value":
             torch.nn.utils.clip_grad_value_(self.parameters(), most)
         else:
