@@ -87,8 +87,9 @@ class ReferenceUNet(nn.Module):
         weight = self.middle[0].conv1.weight  # module.to(memory_format=...) decides for the images too
         channels_last = weight.is_contiguous(memory_format=torch.channels_last)
         layout = torch.channels_last if channels_last else torch.contiguous_format
-        spread = self.embedding(level)[:, :, None, None].expand(-1, -1, *noisy.shape[2:])
-        x = torch.cat([self.stem(noisy.contiguous(memory_format=layout)), spread.contiguous(memory_format=layout)], dim=1)
+        x = self.stem(noisy.contiguous(memory_format=layout))
+        spread = self.embedding(level).to(x.dtype)[:, :, None, None].expand(-1, -1, *noisy.shape[2:])
+        x = torch.cat([x, spread.contiguous(memory_format=layout)], dim=1)
         skips = []
         for blocks in self.down:
             for block in blocks:
@@ -97,6 +98,8 @@ class ReferenceUNet(nn.Module):
         x = self.middle(x)
         for blocks in self.up:
             x = F.interpolate(x, scale_factor=2, mode="bilinear")
+            if x.requires_grad:  # concatenation gives back a slice, of which the layout that is fast here is not noticed
+                x.register_hook(lambda gradient: gradient.contiguous(memory_format=layout))
             for block in blocks:
                 x = block(torch.cat([x, skips.pop()], dim=1))
         return self.out(x)
