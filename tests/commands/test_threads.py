@@ -1,3 +1,6 @@
+import os
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -32,3 +35,18 @@ def test_threads_are_as_many_as_free_cores_unless_somebody_says_so(monkeypatch, 
     assert chosen == ([expected] if expected else [])
     noticed = f"others keep {busy:.1f} of 8 cores busy: threads={expected}" in caplog.text
     assert noticed == (said == NOBODY and busy > 0.5)
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [(None, ("PASSIVE", threads.GLANCES)), ("ACTIVE", ("ACTIVE", None)), ("PASSIVE", ("PASSIVE", None))],
+)
+def test_threads_that_wait_sleep_soon_unless_somebody_says_how_they_wait(monkeypatch, said, expected):
+    settings = {"OMP_WAIT_POLICY": said} if said else {}
+    monkeypatch.setattr(os, "environ", settings)
+    monkeypatch.setattr(threads, "sys", SimpleNamespace(modules={}))  # as before torch is imported
+    monkeypatch.setattr(processor, "cores", lambda: 8)
+    monkeypatch.setattr(processor, "busy_cores", lambda: 2.0)
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    threads.settle(None)
+    assert (settings["OMP_WAIT_POLICY"], settings.get("GOMP_SPINCOUNT")) == expected
