@@ -38,6 +38,16 @@ def test_a_choice_that_changed_with_another_is_not_called_shared(tmp_path):
     assert collection.changed_together == {"network": ["sampler"]}
 
 
+def test_settings_of_a_class_that_is_a_factor_are_not_said_to_change_with_it(tmp_path):
+    """An optimizer without a word among the choices: Muon's momentum belongs to Muon."""
+    settings = {
+        "adamw": {"optimizer._target_": "torch.optim.AdamW", "optimizer.fused": True},
+        "muon": {"optimizer._target_": "diffusion_lab.training.optimizers.Muon", "optimizer.momentum": 0.95},
+    }
+    collection = collect([made_run(tmp_path, 0.1, settings=each | {"name": name}) for name, each in settings.items()])
+    assert (collection.factors, collection.changed_together) == (["optimizer"], {})
+
+
 def test_copies_of_a_setting_are_no_factors_of_their_own(tmp_path):
     runs = [made_run(tmp_path, 0.1, settings={"epochs": n, "optimizer.total": n}) for n in (2, 3)]
     assert (collect(runs).factors, collect(runs).changed_together) == (["epochs"], {})

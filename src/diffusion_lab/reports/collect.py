@@ -192,7 +192,7 @@ def _factors(settings: pd.DataFrame) -> tuple[list[str], dict[str, list[str]]]:
         leader = next((f for f in factors if (text.groupby(f)[key].nunique() == 1).all()), None)
         if leader is None:
             factors.append(key)
-        elif not (key.startswith(f"{leader}.") or (text[key] == text[leader]).all()):
+        elif not (key.startswith(f"{_name(leader)}.") or (text[key] == text[leader]).all()):
             together.setdefault(leader, []).append(key)
     return factors, together
 
