@@ -84,6 +84,7 @@ REAL = {  # key: an interval
     "ema.decay": "[0, 1)",
     "optimizer.lr": "(0, inf)",
     "optimizer.weight_decay": "[0, inf)",
+    "optimizer.momentum": "[0, 1)",
     "learning_rate.warmup": "[0, 1]",
     "trainer.gradient_clip_val": "(0, inf)",
     "variance.vlb_weight": "[0, inf)",
