@@ -12,7 +12,7 @@ from diffusion_lab.errors import UserError
 from diffusion_lab.experiments import sweeps
 from tests.conftest import PROJECT, composed
 
-FILES = sorted((PROJECT / "sweeps").glob("*.yaml"))
+FILES = sorted((PROJECT / "sweeps").rglob("*.yaml"))
 BAYES = {
     "program": "src/train.py",
     "method": "bayes",
@@ -22,7 +22,9 @@ BAYES = {
 }
 
 
-@pytest.mark.parametrize(("name", "jobs"), [("quick", 8), ("reference_flowers", 24), ("reference_pets", 24)])
+@pytest.mark.parametrize(
+    ("name", "jobs"), [("quick", 8), ("reference_flowers", 24), ("reference_pets", 24), ("recipes/recipe_digits", 6)]
+)
 def test_shipped_grids(name, jobs):
     sweep = sweeps.load(PROJECT / f"sweeps/{name}.yaml")
     known = sweeps.known_jobs(sweep, lambda job: None)
