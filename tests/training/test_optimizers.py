@@ -67,7 +67,7 @@ def test_newton_and_schulzs_steps_are_those_of_the_formula():
     torch.testing.assert_close(orthogonal(matrix.float()), expected.float(), rtol=1e-4, atol=1e-5)
 
 
-def test_no_gradient_is_no_step_and_none_is_not_finite():
+def test_gradients_of_zero_move_nothing():
     layer = nn.Linear(3, 3, bias=False)
     before = layer.weight.detach().clone()
     optimizer = Muon(layer.parameters(), weight_decay=0.0)
