@@ -176,6 +176,8 @@ def test_a_setting_is_looked_at_before_the_call():
         build({"_target_": "diffusion_lab.networks.unet.UNet", "channels": 1}, "network")
     with pytest.raises(UserError, match=r"sampler\.etta does not belong to ddim, which takes .*times, threshold"):
         build({"_target_": "diffusion_lab.sampling.samplers.ddim", "_partial_": True, "etta": 1}, "sampler")
+    with pytest.raises(UserError, match=r"sampler\.a, sampler\.b do not belong to ddim, .* '~sampler\.a' '~sampler\.b'$"):
+        build({"_target_": "diffusion_lab.sampling.samplers.ddim", "_partial_": True, "a": 1, "b": 2}, "sampler")
     with pytest.raises(UserError, match="schedule cannot be made of its settings: no such end"):
         build({"_target_": f"{__name__}.refused", "end": 3}, "schedule")
     for wrong in ("3", 3.5, True, [3], None):

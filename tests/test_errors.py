@@ -1,16 +1,20 @@
 """What only the user can mend is told from what only we can."""
 
 import errno
+import json
 import os
+import re
 from pathlib import Path
 
 import pytest
+import torch
 from hydra.errors import InstantiationException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from submitit.core.utils import UncompletedJobError
 
-from diffusion_lab.errors import MENDABLE, UserError, user_error_in
+from diffusion_lab.errors import MENDABLE, UserError, failure_of_own_code, user_error_in
+from diffusion_lab.parts import build
 
 
 @pytest.mark.parametrize("number", MENDABLE, ids=errno.errorcode.get)
@@ -34,6 +38,30 @@ def test_what_hydra_wraps_is_found_and_defects_are_not():
     assert str(user_error_in(wrapped)) == "take another"
     for defect in (ValueError("x"), KeyError("x"), FileNotFoundError(errno.ENOENT, "x"), ConnectionError("x")):
         assert user_error_in(defect) is None
+
+
+def no_image():
+    raise ValueError("no such\nimage")
+
+
+@pytest.mark.parametrize(
+    "through", [no_image, lambda: build({"_target_": f"{__name__}.no_image", "_partial_": True}, "x")()]
+)
+def test_what_fails_in_code_of_ones_own_is_named_with_its_place(through):
+    with pytest.raises(ValueError, match="no such") as caught:
+        through()
+    said = str(failure_of_own_code(caught.value))
+    assert re.fullmatch(r"no_image \(.*test_errors.py, line \d+\) fails: ValueError: no such image \(HYDRA_FULL.*\)", said)
+
+
+def test_what_fails_in_ours_or_a_librarys_code_is_not_ones_own():
+    for call in (lambda: json.loads("{"), lambda: build(5, "network"), lambda: torch.zeros(2).view(3)):
+        try:
+            call()
+        except Exception as error:
+            raised = error
+        raised.__traceback__ = raised.__traceback__.tb_next.tb_next  # what this test has of its own
+        assert failure_of_own_code(raised) is None
 
 
 @pytest.mark.parametrize("value", ["${nosuch}", "${oc.env:NO_SUCH_VARIABLE_HERE}", "${nosuch:1}", "???"])

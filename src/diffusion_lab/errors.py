@@ -2,6 +2,9 @@
 
 import errno
 import re
+import sysconfig
+import traceback
+from pathlib import Path
 
 from omegaconf.errors import GrammarParseError, InterpolationResolutionError, MissingMandatoryValue
 
@@ -10,6 +13,11 @@ MENDABLE = (
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOENT),
     *(errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO),
 )
+
+
+# Where the code lies that is no user's own: this package's, Python's and what is installed.
+NOT_OWN = (Path(__file__).parents[1], *(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")))
+SHOWN = " (HYDRA_FULL_ERROR=1 shows where)"
 
 
 class UserError(Exception):
@@ -43,6 +51,25 @@ def user_error_in(error: BaseException | None) -> UserError | None:
             return _of_submitted_job(str(error))
         error = error.__cause__ or (error.__context__ if isinstance(error.__context__, OSError) else None)
     return error
+
+
+def failure_of_own_code(error: BaseException) -> UserError | None:
+    """Where in a user's own code, a sampler or a metric, `error` came about, and what it says; None where it has not passed
+    any."""
+    frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    own = [(code, line) for code, line in frames if _is_own(Path(code.co_filename))]
+    if not own:
+        return None
+    code, line = own[-1]
+    file = Path(code.co_filename)
+    file = file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
+    said = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    return UserError(f"{code.co_qualname} ({file}, line {line}) fails: {said}{SHOWN}")
+
+
+def _is_own(file: Path) -> bool:
+    made = "torchinductor" in str(file)  # what torch.compile writes
+    return file.is_file() and not made and not any(file.is_relative_to(place) for place in NOT_OWN)
 
 
 def _of_submitted_job(said: str) -> UserError:

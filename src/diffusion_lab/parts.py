@@ -3,6 +3,7 @@
 import contextlib
 import inspect
 import json
+import shlex
 import warnings
 from collections.abc import Callable
 from functools import cache
@@ -68,10 +69,13 @@ def _target(name: Any, where: str) -> Callable:
 
 def _check_call(target: Any, given: dict, where: str, more: dict, partial: bool) -> None:
     parameters = inspect.signature(target).parameters
-    taken = _taken(parameters)
-    for key in given:
-        if taken is not None and key not in taken:
-            raise UserError(f"{where}.{key} does not belong to {target.__name__}, which takes {', '.join(taken)}")
+    taken = taken_by(target)
+    strange = [f"{where}.{key}" for key in given if taken is not None and key not in taken]
+    if strange:
+        said = f"{', '.join(strange)} {'do' if len(strange) > 1 else 'does'} not belong to {target.__name__}"
+        typed = shlex.join(f"~{setting}" for setting in strange)
+        without = f"; to leave out what another choice brings, type {typed}" if where.isidentifier() else ""
+        raise UserError(f"{said}, which takes {', '.join(taken)}{without}")
     _check_types(target, given, where)
     for name, parameter in parameters.items():
         required = parameter.default is parameter.empty and parameter.kind in (
@@ -117,10 +121,10 @@ def _hints(target: Callable) -> dict[str, TypeAdapter]:
     return checks
 
 
-def _taken(parameters) -> list[str] | None:
+def taken_by(function: Callable) -> list[str] | None:
     """The names of the arguments that a function takes; None if it takes any."""
     names = []
-    for name, parameter in parameters.items():
+    for name, parameter in inspect.signature(function).parameters.items():
         if parameter.kind is parameter.VAR_KEYWORD:
             described = get_args(parameter.annotation)  # Unpack[a TypedDict]
             if not described:

@@ -3,6 +3,7 @@
 Each imports its work when it is run: a mistake in a config is then answered before torch is there.
 """
 
+import functools
 import os
 import sys
 from collections.abc import Callable
@@ -28,6 +29,10 @@ def program(name: str, stopped: str = "nothing was kept") -> Callable:
     """
 
     def wrap(work: Callable[[DictConfig], float | None]) -> Callable[[], None]:
+        @functools.wraps(work)
+        def job(cfg: DictConfig) -> float | None:
+            return exit_on_user_error(work, cfg)
+
         def main() -> None:
             print_all_letters()
             sys.path.append(os.getcwd())  # where parts of one's own may lie
@@ -35,7 +40,7 @@ def program(name: str, stopped: str = "nothing was kept") -> Callable:
             say_user_errors_in_a_line()
             exit_on_user_error(check_choices, words_of(sys.argv[1:]))
             with stoppable(stopped):
-                hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(work)()
+                hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
 
         return main
 

@@ -32,7 +32,7 @@ def test_a_mistake_is_one_line_and_status_1(error, capsys):
 
 def test_a_defect_is_no_users_mistake_and_a_developer_sees_all(monkeypatch):
     with pytest.raises(ZeroDivisionError):
-        exit_on_user_error(failing, ZeroDivisionError())
+        exit_on_user_error(divmod, 1, 0)
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
     with pytest.raises(UserError):
         exit_on_user_error(failing, UserError("x"))

@@ -76,3 +76,27 @@ def test_a_network_that_diverged_is_named_by_its_first_broken_call():
 
     with pytest.raises(Diverged, match=r"sampler ddim .* schedule Cosine, from its network call 3 of 8"):
         Finite(partial(ddim, steps=8))(ideal_denoiser(Broken(), Cosine()), torch.randn(2, 1, 4, 4))
+
+
+def test_a_sampler_of_ones_own_is_given_the_keywords_that_it_takes():
+    seen = []
+
+    def mine(denoiser, noise, label=None, steps=2, callback=None):
+        seen.append((steps, callback))
+        return noise
+
+    denoiser, noise = ideal_denoiser(GaussianNetwork(0.0, 1.0), Cosine()), torch.randn(2, 1, 4, 4)
+    assert torch.equal(Finite(partial(mine, steps=5))(denoiser, noise, fresh_noise=torch.randn_like), noise)
+    assert torch.equal(Finite(lambda denoiser, noise, label: noise)(denoiser, noise, steps=3, fresh_noise=None), noise)
+    assert seen[0][0] == 5
+    assert callable(seen[0][1])
+    with pytest.raises(Diverged, match="sampler <lambda> drew numbers that are not finite on schedule Cosine: take"):
+        Finite(lambda denoiser, noise, label: noise / 0)(denoiser, noise)
+
+
+def test_a_sampler_that_does_not_take_what_all_take_is_named():
+    def short(denoiser, noise, steps=2):
+        return noise
+
+    with pytest.raises(UserError, match=r"sampler short must be a function of \(denoiser, noise, label\): too many"):
+        Finite(partial(short, steps=2))

@@ -1,6 +1,7 @@
 """What Hydra is told before it composes a config."""
 
 import re
+import traceback
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from functools import partial
@@ -12,7 +13,7 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -32,7 +33,6 @@ from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.names import run_name
 
 NAMES = ("name", "data.name")  # of folders below outputs/
-COMPOSING = (ConfigCompositionException, MissingConfigException)
 
 
 def prepare_hydra() -> None:
@@ -64,20 +64,27 @@ def _composing(work: Callable):
     HydraConfig.instance().cfg = None
     try:
         return work()
-    except COMPOSING as error:
-        raise UserError(composition_error(error)) from error
-    except RecursionError as error:
-        if HydraConfig.initialized():
+    except Exception as error:
+        said = None if HydraConfig.initialized() or _is_of_a_job(error) else _mistake(error)
+        if said is None:
             raise
-        raise UserError("a config file's defaults name the file itself, or one that names it") from error
-    except HydraException as error:
-        if HydraConfig.initialized():
-            raise
-        raise UserError(composition_error(error)) from error
-    except (YAMLError, ValueError, TypeError, AttributeError, OmegaConfBaseException) as error:
-        if HydraConfig.initialized() or isinstance(error, UserError):
-            raise
-        raise UserError(f"a config file cannot be read: {' '.join(str(error).split())}") from error
+        raise UserError(said) from error
+
+
+def _mistake(error: Exception) -> str | None:
+    """What the command line's or a config file's fault is; None where `error` is none of theirs, or says so itself."""
+    if isinstance(error, HydraException):
+        return composition_error(error)
+    if isinstance(error, RecursionError):
+        return "a config file's defaults name the file itself, or one that names it"
+    if isinstance(error, YAMLError | ValueError | TypeError | AttributeError | OmegaConfBaseException):
+        return f"a config file cannot be read: {' '.join(str(error).split())}"
+    return None
+
+
+def _is_of_a_job(error: Exception) -> bool:
+    """Whether a config was composed, and our own work begun: Hydra forgets the config before it hands its error on."""
+    return any(frame.f_code is exit_on_user_error.__code__ for frame, _ in traceback.walk_tb(error.__traceback__))
 
 
 def composition_error(error: Exception) -> str:

@@ -13,18 +13,18 @@ from rich.table import Table
 
 from diffusion_lab import ranks
 from diffusion_lab.conf_path import CHECKOUT, PROJECT
-from diffusion_lab.errors import user_error_in
+from diffusion_lab.errors import failure_of_own_code, user_error_in
 from diffusion_lab.figures import declared
 
 MOST_ABREAST = 6  # figures in a row
 
 
 def exit_on_user_error(function: Callable, *arguments):
-    """Call `function`; a UserError becomes one line on stderr and exit status 1."""
+    """Call `function`; a UserError, or what fails in a user's own code, becomes one line on stderr and exit status 1."""
     try:
         return function(*arguments)
     except Exception as error:
-        mistake = user_error_in(error)
+        mistake = user_error_in(error) or failure_of_own_code(error)
         if mistake is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         who = "error" if ranks.is_first() else f"error in process {ranks.place().rank}"

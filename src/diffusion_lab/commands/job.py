@@ -15,7 +15,7 @@ from diffusion_lab import ranks
 from diffusion_lab.commands.checks import plain
 from diffusion_lab.commands.console import exit_on_user_error
 from diffusion_lab.commands.data import forget_sources
-from diffusion_lab.errors import Diverged, StoppedEarly, UserError, user_error_in
+from diffusion_lab.errors import Diverged, StoppedEarly, UserError, failure_of_own_code, user_error_in
 from diffusion_lab.experiments.hashes import config_hash
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.figures import declared
@@ -56,7 +56,7 @@ def attempt(
             run.stop_early(str(stop), resolved(cfg))
         return None
     except Exception as error:
-        mistake = user_error_in(error)
+        mistake = user_error_in(error) or failure_of_own_code(error)
         if mistake is None:
             traceback.print_exc()
         reason = str(mistake or f"{type(error).__name__}: {error}")

@@ -17,6 +17,7 @@ from omegaconf import DictConfig, ListConfig
 
 from diffusion_lab.commands.checks import check, plain
 from diffusion_lab.commands.console import calls_progress, exit_on_user_error, short
+from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.reading import mapping_in
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.files import check_ours, write_json
@@ -75,8 +76,6 @@ def _sample(cfg: DictConfig, run: Run) -> tuple[int, Path]:
         return count * len(scales), grid
     trajectory = Trajectory(drawing.denoiser, steps, shown) if cfg.gif else None
     drawn = _draw(cfg, drawing, work, labels, trajectory, steps + drawing.enlarging_steps, shown)
-    if trajectory:
-        save_gif([*trajectory.frames(), *drawn.values()], run.folder / "trajectory.gif")
     if len(scales) > 1:
         _save_columns(drawn, drawing.conditions, labels, grid)
     else:
@@ -84,6 +83,8 @@ def _sample(cfg: DictConfig, run: Run) -> tuple[int, Path]:
         save_grid(*drawn.values(), grid, per_class, rows=names)
     for files in work.files.values():
         files.finish(labels)
+    if trajectory:
+        save_gif([*trajectory.frames(), *drawn.values()], run.folder / "trajectory.gif")
     return count * len(scales), grid
 
 
@@ -216,6 +217,8 @@ class Trajectory:
         """The images (N, C, H, W) at each of the calls."""
         import torch
 
+        if not self.batches:
+            raise UserError("gif=true shows what a sampler tells its `callback`, and this one tells none: leave it out")
         return [torch.cat(batches)[: self.images] for _, batches in sorted(self.batches.items()) if batches]
 
 

@@ -17,6 +17,7 @@ from torchvision.utils import make_grid
 
 from diffusion_lab.data.cache import Decoded
 from diffusion_lab.denoiser import Denoiser
+from diffusion_lab.errors import UserError
 from diffusion_lab.metrics.nearest import Nearest
 from diffusion_lab.process import schedules
 from diffusion_lab.process.seeds import noise_of_images
@@ -219,6 +220,8 @@ def save_reverse_process(drawing: Drawing, steps: int, file: Path) -> Path:
     with torch.inference_mode():
         way = {"steps": min(steps, MOST_STEPS), "fresh_noise": lambda step: noise(step + 1)}
         drawing.sampler(denoiser, noise(0), label, callback=keep, **way)
+    if not estimates:
+        raise UserError("the sampler tells its `callback` nothing")
     strips = {"noisy": torch.stack(noisy_images), "image estimate": torch.stack(estimates)}
     return save_strips(strips, [f"step {i + 1}" for i in range(len(noisy_images))], file)
 

@@ -1,5 +1,6 @@
 """Drawing many images in batches, each from noise of its own seed."""
 
+import inspect
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -7,7 +8,8 @@ import torch
 from torch import Tensor
 
 from diffusion_lab.denoiser import Denoiser, Prediction
-from diffusion_lab.errors import Diverged
+from diffusion_lab.errors import Diverged, UserError
+from diffusion_lab.parts import taken_by
 from diffusion_lab.process.seeds import noise_of_images
 
 Sampler = Callable[..., Tensor]
@@ -55,14 +57,25 @@ def _fresh_noise(seed: int, indices: Tensor, shape: tuple[int, int, int], device
 
 
 class Finite:
-    """A sampler whose images are finite: it stops where one of `sampler`'s would not be.
+    """A sampler whose images are finite: it stops where one of `sampler`'s would not be. Of the keywords that all samplers
+    share, one of somebody's own is given those that it takes.
 
     Raises:
+        UserError: `sampler` is no function of (denoiser, noise, label).
         Diverged: names the sampler, the schedule and the first network call whose image estimate was not finite.
     """
 
     def __init__(self, sampler: Sampler):
-        self.sampler = sampler
+        self.sampler, self.taken = sampler, taken_by(sampler)
+        try:
+            inspect.signature(sampler).bind("denoiser", "noise", "label")
+        except TypeError as error:
+            raise UserError(f"sampler {self.name} must be a function of (denoiser, noise, label): {error}") from error
+
+    @property
+    def name(self) -> str:
+        sampler = getattr(self.sampler, "func", self.sampler)
+        return getattr(sampler, "__name__", type(sampler).__name__)
 
     def __call__(self, denoiser: Denoiser, noise: Tensor, label: Tensor | None = None, callback=None, **way) -> Tensor:
         finite = []  # on the device: to look at each call's would be to wait for it
@@ -72,14 +85,16 @@ class Finite:
             if callback:
                 callback(call, noisy, prediction)
 
-        images = self.sampler(denoiser, noise, label, callback=watch, **way)
+        way = {"callback": watch, **way}
+        way = {key: value for key, value in way.items() if self.taken is None or key in self.taken}
+        images = self.sampler(denoiser, noise, label, **way)
         if not images.isfinite().all():
             broken = next((call for call, sound in enumerate(finite, 1) if not sound), len(finite))
-            name = getattr(self.sampler, "func", self.sampler).__name__
+            since = f", from its network call {broken} of {len(finite)} on" if finite else ""
+            schedule = type(denoiser.schedule).__name__
             raise Diverged(
-                f"sampler {name} drew numbers that are not finite on schedule {type(denoiser.schedule).__name__}, "
-                f"from its network call {broken} of {len(finite)} on: take another sampler, fewer steps or less guidance, "
-                "or look whether the training diverged"
+                f"sampler {self.name} drew numbers that are not finite on schedule {schedule}{since}: take another sampler, "
+                "fewer steps or less guidance, or look whether the training diverged"
             )
         return images
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from diffusion_lab import ranks
 from diffusion_lab.data.cache import Decoded
 from diffusion_lab.data.images import Batch, Split
-from diffusion_lab.errors import Diverged, UserError, user_error_in
+from diffusion_lab.errors import SHOWN, Diverged, UserError, failure_of_own_code, user_error_in
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.parts import build
 from diffusion_lab.tasks.task import Setting, Task
@@ -124,11 +124,10 @@ def _named(what: str) -> Iterator[None]:
     except Diverged:
         raise
     except Exception as error:
-        mistake = user_error_in(error)
+        mistake = user_error_in(error) or failure_of_own_code(error)
         reason = str(mistake or f"{type(error).__name__}: {' '.join(str(error).split())}")
-        raise UserError(
-            f"{what} fails, tried on a few images before the training: {reason} (HYDRA_FULL_ERROR=1 shows where)"
-        ) from error
+        reason = f"{reason.removesuffix(SHOWN)}{SHOWN}"
+        raise UserError(f"{what} fails, tried on a few images before the training: {reason}") from error
 
 
 @contextlib.contextmanager
