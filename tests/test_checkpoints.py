@@ -145,7 +145,7 @@ class OwnNetwork(torch.nn.Identity):
 
 def test_a_trusted_package_may_bring_its_own_definitions_and_no_one_elses(changed):
     path = changed({"model/network": {"_target_": f"{__name__}.OwnNetwork"}})
-    with pytest.raises(UserError, match=r"if you trust it, add trusted=\[diffusion_lab,tests\]"):
+    with pytest.raises(UserError, match=r'if you trust it, add "trusted=\[diffusion_lab,tests\]'):
         opened(path)
     load_checkpoint(path, ("diffusion_lab", "tests"))
     path = changed({"model/network": {"_target_": f"{__name__}.copy.deepcopy"}})

@@ -26,3 +26,10 @@ def test_the_table_of_choices_has_every_choice():
         row = next((line for line in table.splitlines() if f"`{name}`" in line), "")
         choices = {file.stem for file in group.glob("*.yaml")} - {"_common", "as_trained"}
         assert not {choice for choice in choices if f"`{choice}`" not in row}, name
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda file: file.name)
+def test_what_is_to_be_typed_has_its_brackets_in_quotes(document):
+    """As zsh wants it."""
+    typed = [line.partition(" #")[0] for line in document.read_text().splitlines() if re.match(r"    .*\w=", line)]
+    assert not [line for line in typed if "=[" in re.sub(r"\"[^\"]*\"|'[^']*'", "", line) and " = " not in line]

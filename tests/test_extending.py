@@ -1,11 +1,17 @@
 """The example of docs/extending.md, run as a user would."""
 
+import importlib
 import json
 import re
 
 import pytest
+import torch
 
+from diffusion_lab.process.schedules import Cosine, Edm
+from diffusion_lab.sampling.draw import Finite
+from diffusion_lab.sampling.samplers import ddim
 from tests.conftest import PROJECT
+from tests.sampling.ideal import GaussianNetwork, ideal_denoiser
 from tests.typed import type_command
 
 
@@ -43,7 +49,18 @@ def test_the_example_trains_is_reported_and_is_opened_by_those_who_trust_it(mine
     checkpoint = f"checkpoint={runs[0].parent}/checkpoints/last.ckpt"
     strange = type_command(mine, "sample", checkpoint, "count=2")
     assert strange.returncode == 1
-    assert "if you trust it, add trusted=[diffusion_lab,parts]" in strange.stderr
+    assert 'if you trust it, add "trusted=[diffusion_lab,parts]"' in strange.stderr
     trusting = type_command(mine, "sample", checkpoint, "count=2", "trusted=[diffusion_lab,parts]", "hydra.run.dir=drawn")
     assert trusting.returncode == 0, trusting.stderr
     assert len(list((mine / "drawn").glob("0*.png"))) == 2
+
+
+def test_its_sampler_is_ddim(mine, monkeypatch):
+    monkeypatch.syspath_prepend(str(mine / "mine"))
+    two_calls = importlib.import_module("parts.sampler").two_calls
+    noise = torch.randn(2, 1, 8, 8)
+    for schedule in (Cosine(), Edm()):
+        denoiser = ideal_denoiser(GaussianNetwork(0.3, 0.5), schedule)
+        for steps in (1, 2, 5):
+            drawn = Finite(two_calls)(denoiser, noise, steps=steps)
+            torch.testing.assert_close(drawn, ddim(denoiser, noise, steps=steps), atol=1e-4, rtol=1e-4)

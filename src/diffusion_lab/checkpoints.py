@@ -27,6 +27,7 @@ from diffusion_lab.parts import build
 
 # The groups of conf/ from which a file may name parts; what these are called with is checked like any user's config.
 GROUPS = ("data", "guidance", "level", "metrics", "network", "sampler", "schedule", "space", "target")
+BUILT = (*GROUPS, "model")  # and not the optimizer, the logger and so on
 PLAIN = (str, int, float, bool, type(None))
 MOST = 1_000_000  # that any number in a file's config may be: else it could ask for all memory
 MOST_PIXELS = 2048  # a side
@@ -190,7 +191,7 @@ def _leaves(node, place: str = "") -> Iterator[tuple[str, object]]:
 
 
 def _refuse_stranger(target: object, place: str, path: str | Path, trusted: Sequence[str]) -> None:
-    if place.split(".")[0] not in (*GROUPS, "model"):  # is not built: the optimizer, the logger and so on
+    if place.split(".")[0] not in BUILT:
         return
     if not isinstance(target, str):
         raise UserError(f"checkpoint={path} holds {target!r} at {place}, which names nothing")
@@ -198,14 +199,27 @@ def _refuse_stranger(target: object, place: str, path: str | Path, trusted: Sequ
     if target in parts_of_conf():
         return
     if package == "diffusion_lab" or package not in trusted:
-        advice = "it is no part of this package" if package == "diffusion_lab" else f"if you trust it, add {_both(package)}"
+        advice = (
+            "it is no part of this package"
+            if package == "diffusion_lab"
+            else f"if you trust it, add {_trusting([*trusted, package])}"
+        )
         raise UserError(f"checkpoint={path} names {target} at {place}; {advice}")
     if getattr(get_object(target), "__module__", "").split(".")[0] != package:  # package.module.os.system is another's
         raise UserError(f"checkpoint={path} names {target} at {place}, which is not defined in {package}")
 
 
-def _both(package: str) -> str:
-    return f"trusted=[diffusion_lab,{package}]"
+def trusting(config: dict) -> str | None:
+    """What to type so that the checkpoint of a training with this config is opened; None where nothing is wanted."""
+    targets = [(place.split("."), value) for place, value in _leaves(config) if place.endswith("._target_")]
+    named = [str(value).split(".")[0] for (group, *_), value in targets if group in BUILT and value not in parts_of_conf()]
+    packages = [*config.get("trusted", ()), *named]
+    return _trusting(packages) if set(packages) - {"diffusion_lab"} else None
+
+
+def _trusting(packages: Sequence[str]) -> str:
+    """Quoted, as shells want it."""
+    return f'"trusted=[{",".join(dict.fromkeys(["diffusion_lab", *packages]))}]"'
 
 
 @cache

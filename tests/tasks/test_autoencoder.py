@@ -132,6 +132,15 @@ def test_the_next_command_is_for_the_same_images(tmp_path):
     assert shlex.split(longer) == resumed
 
 
+def test_the_next_commands_trust_the_parts_of_ones_own(tmp_path):
+    run = Run(tmp_path / "run")
+    run.begin({"epochs": 1, "trusted": ["diffusion_lab", "other"], "space": {"_target_": "parts.space.Half"}})
+    typed = ["task=autoencoder", "trusted=[diffusion_lab,other]"]
+    for _, words in next_commands(AutoencoderTask, run, {"epochs": 1}, typed):
+        assert words.endswith(' "trusted=[diffusion_lab,other,parts]"')
+        assert words.count("trusted=") == 1
+
+
 @pytest.mark.parametrize(
     ("budget", "twice"),
     [({"minutes": 1.5}, "minutes=3"), ({"steps": 5000, "minutes": None}, "steps=10000"), ({"epochs": 2}, "epochs=4")],
