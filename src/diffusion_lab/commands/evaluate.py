@@ -102,7 +102,7 @@ def _in_turn(decoded: Decoded, opened: Checkpoint | Pipeline) -> Decoded:
 def _score(cfg: DictConfig, config: dict, opened: Checkpoint, run: Run) -> dict:
     from diffusion_lab.denoiser import Denoiser
     from diffusion_lab.hardware import keep_freed_memory, machine
-    from diffusion_lab.metrics.copies import alarms
+    from diffusion_lab.metrics import copies, spread
     from diffusion_lab.metrics.scoring import check_counts, check_objective, measure
     from diffusion_lab.sampling.drawing import drawing
     from diffusion_lab.tasks.denoiser import draw_grid, metrics, scoring, scoring_calls
@@ -121,7 +121,7 @@ def _score(cfg: DictConfig, config: dict, opened: Checkpoint, run: Run) -> dict:
     grid = draw_grid(config, ready, run.final_grid)
     results = {
         **figures,
-        "alarms": list(alarms(figures)),
+        "alarms": [*copies.alarms(figures), *spread.alarms(figures)],
         "weights": "averaged" if getattr(opened, "averaged", False) else "last",
         "seed": config["seed"],
         "precision": ready.machine.precision,

@@ -25,6 +25,7 @@ from diffusion_lab.figures import Figure
 from diffusion_lab.hardware import Machine
 from diffusion_lab.metrics.features import cached_features, extracted, features_of
 from diffusion_lab.metrics.nearest import Nearest, two_nearest
+from diffusion_lab.metrics.spread import spread
 from diffusion_lab.sampling.draw import NetworkCalls, Sampler, draw
 from diffusion_lab.spaces.pixels import Pixels
 
@@ -196,6 +197,13 @@ class Scoring:
         """The two training images nearest to each generated one."""
         return two_nearest(self.generated, self.decoded)
 
+    def spreads(self) -> dict[str, float]:
+        """How far drawn images differ from one another, where some were drawn, and held-out ones."""
+        if "generated" not in vars(self):
+            return {}
+        drawn = self.generated.split(self.batch_size)
+        return {"spread": spread(drawn), "spread_held_out": spread(self._real_pixels())}
+
     @property
     def units(self) -> str:
         """What errors in the denoiser's space are in: its scale, or its name."""
@@ -234,7 +242,7 @@ def _measured(scoring: Scoring, metrics: dict[str, Metric]) -> dict:
         if isinstance(value, float) and not math.isfinite(value):
             raise Diverged(f"{key} is {value}: what was drawn, or the model, is too far from any image to be scored")
     declared = {key: figure.plain() for key, figure in known.items() if key in values}
-    return {**values, **scoring.conditions(), "figures": declared}
+    return {**values, **scoring.spreads(), **scoring.conditions(), "figures": declared}
 
 
 def to_uint8(images: Tensor) -> Tensor:

@@ -32,7 +32,7 @@ from diffusion_lab.experiments.shared_search import RunningTrial
 from diffusion_lab.figures import FIGURES, Figure, declared
 from diffusion_lab.files import replacing
 from diffusion_lab.hardware import choose_compile, keep_freed_memory, processes, training_layout
-from diffusion_lab.metrics import copies
+from diffusion_lab.metrics import copies, spread
 from diffusion_lab.metrics.scoring import figures_of
 from diffusion_lab.networks.checkpointing import checkpoint_blocks
 from diffusion_lab.parts import build
@@ -377,7 +377,8 @@ def _results(
     if outcome.samples:
         tracking.log_samples(loggers, outcome.samples, checkpoint.state["global_step"])
     curves, monitor = setting.run.sound_curves(), setting.config["monitor"]
-    alarms = [*copies.alarms(outcome.results), *overfitting.alarms(curves, monitor)]
+    of_drawn = [*copies.alarms(outcome.results), *spread.alarms(outcome.results)]
+    alarms = [*of_drawn, *overfitting.alarms(curves, monitor)]
     for said in alarms:
         tracking.alert(loggers, f"{setting.run.folder.name}: {said.partition(':')[0]}", said, level="WARN")
     return {
