@@ -123,6 +123,24 @@ def test_effects_are_sentences_one_can_quote(tmp_path):
     assert re.match("(mae and mse|mse and mae) are not separated on KID: ", said[1])
 
 
+def test_an_effect_that_turns_round_beside_another_choice_says_so(tmp_path):
+    kids = {("mae", "cosine"): 0.33, ("mae", "linear"): 0.30, ("mse", "cosine"): 0.2, ("mse", "linear"): 0.33}
+    runs = [
+        made_run(tmp_path, kid + seed / 1000, seed, loss=loss, schedule=schedule)
+        for (loss, schedule), kid in kids.items()
+        for seed in (0, 1)
+    ]
+    schedule, loss, *_ = sections(runs)[0]["Effect of each choice"].sentences
+    assert schedule.startswith("cosine beats linear on KID by 0.0500 [0.0500, 0.0500]")
+    assert schedule.endswith("over 4 pairs (schedule), on average over loss; with mae it is the other way round.")
+    assert loss.startswith("mse beats mae")
+    assert loss.endswith("; with linear it is the other way round.")
+    for run in runs:
+        made_run(tmp_path, run.results()["kid"] - 0.06 * (_words(run) == ("cosine", "mae")), run.results()["seed"],
+                 loss=_words(run)[1], schedule=_words(run)[0])  # fmt: skip
+    assert "the other way round" not in sections(runs)[0]["Effect of each choice"].sentences[0]
+
+
 def test_a_stranger_among_the_runs_changes_nothing_for_the_others(tmp_path):
     """It declares that more KID is better, and has words that are formulas to matplotlib."""
     strange = {"kid": {"label": "KID", "less_is_better": False, "digits": 4}}

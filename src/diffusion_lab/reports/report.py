@@ -13,7 +13,7 @@ from diffusion_lab.figures import FIGURES, KID
 from diffusion_lab.reports import figures, published, sentences
 from diffusion_lab.reports.collect import Collection, collect
 from diffusion_lab.reports.ranking import Cell, Ranking, comparable, level_text, rankings
-from diffusion_lab.reports.statistics import effects, interactions, rank_correlation
+from diffusion_lab.reports.statistics import effects, interactions, rank_correlation, reversals
 
 MOST_LEVELS = 4  # factors with more, such as a searched learning rate, get a picture rather than pairs of levels
 LISTED = 3  # interactions
@@ -150,7 +150,9 @@ def _effect_sections(collection: Collection, ranking: Ranking, which: str) -> li
         for key, figure in ranking.figures.items()
     }
     alone = {each.factor for each in found[objective]}
-    said = [f"{sentences.effect(each, objective)}." for each in found[objective]]
+    said = [
+        f"{sentences.effect(each, objective, reversals(runs, each, factors, alike))}." for each in found[objective]
+    ]
     unpaired = [factor for factor in factors if factor not in alone]
     said += [f"{factor}: no two runs differ in it alone, so its effect is not known." for factor in unpaired]
     table = pd.DataFrame(

@@ -119,8 +119,8 @@ def agreement(objective: Figure, others: dict[Figure, RankCorrelation]) -> str:
     return f"{said}{'; '.join(parts)}.{verdict}"
 
 
-def effect(found: Effect, figure: Figure) -> str:
-    """One effect: who beats whom, by how much, how sure."""
+def effect(found: Effect, figure: Figure, against: dict[str, list] | None = None) -> str:
+    """One effect: who beats whom, by how much, how sure; and `against`, beside which other choices it is the other way round."""
     d, sign = found.difference, 1
     worse, better = level_text(found.factor, found.first), level_text(found.factor, found.second)
     if (d.mean > 0) == figure.less_is_better:
@@ -130,6 +130,9 @@ def effect(found: Effect, figure: Figure) -> str:
     by = figure.text(abs(d.mean))
     by += f" [{figure.text(low)}, {figure.text(high)}] ({freedom(d)})" if d.n > 1 else ", without an interval,"
     by += f" over {found.pairs} pair{'s' if found.pairs > 1 else ''} ({found.factor})"
+    if against:
+        levels = " or ".join(level_text(other, level) for other, each in against.items() for level in each)
+        by += f", on average over {' and '.join(against)}; with {levels} it is the other way round"
     if figure.text(abs(d.mean)) == figure.text(0.0) and not d.excludes(0):
         return f"{worse} and {better} are alike on {figure.label}: the difference is {by}"
     if d.excludes(0):

@@ -107,6 +107,18 @@ def effects(
     return [effect for effect in found if effect.difference.n]
 
 
+def reversals(runs: pd.DataFrame, found: Effect, factors: list[str], alike: list[str]) -> dict[str, list]:
+    """The levels of each other factor at which an effect has the opposite sign, on average over what else differs; `factors`
+    and `alike` are those of `effects`."""
+    others = [factor for factor in factors if factor != found.factor]
+    differences = _differences(runs, found.factor, found.first, found.second, others + alike, found.metric)
+    against = {}
+    for other in others:
+        means = differences.groupby(level=other, sort=False).mean()
+        against[other] = list(means.index[means * found.difference.mean < 0])
+    return {other: levels for other, levels in against.items() if levels}
+
+
 def interactions(runs: pd.DataFrame, factors: list[str], alike: list[str], metric: str) -> list[Interaction]:
     """All two-factor interactions of levels, the largest first; only those over at least two seeds."""
     found = []
