@@ -18,12 +18,13 @@ from diffusion_lab.checkpoints import load_checkpoint
 from diffusion_lab.commands.evaluate import evaluate_checkpoint
 from diffusion_lab.commands.plan import job_of
 from diffusion_lab.commands.sample import sample_checkpoint
-from diffusion_lab.commands.train import train, training_config
+from diffusion_lab.commands.train import next_commands, train, training_config
 from diffusion_lab.denoiser import Denoiser
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.hashes import config_hash
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.reports.report import report
+from diffusion_lab.tasks.denoiser import DenoiserTask
 from diffusion_lab.tasks.fitting import shorter_training
 from diffusion_lab.training.callbacks import EpochLine
 from tests.commands.test_edit import written_checkpoint
@@ -475,3 +476,15 @@ def test_a_checkpoint_of_another_person_in_the_runs_folder_runs_nothing(run_of, 
     run_of("logger=csv", *WATCHED)
     assert not (tmp_path / "sprung").exists()
     assert {key: run.results()[key] for key in FIGURES} == figures
+
+
+def test_the_next_commands_are_in_the_words_that_were_typed(tmp_path):
+    """The name, beside whose runs they belong; the seed, without which resume_from would be of another training."""
+    run = Run(tmp_path / "run")
+    run.begin({"minutes": 1, "steps": 30})
+    typed = ["loss=mae", "name=mine", "seed=3", "minutes=1", "steps=30", "out=there"]
+    sample, longer, compared = next_commands(DenoiserTask, run, {"epochs": 1}, typed)
+    assert sample == ("sample", f"checkpoint={run.last_checkpoint} count=36 seed=1")
+    assert longer == ("train", f"loss=mae name=mine seed=3 minutes=2 resume_from={run.folder}")
+    assert compared == ("train", "-m name=mine seed=3 loss=mae,mse schedule=linear,cosine minutes=1 steps=30")
+    assert next_commands(DenoiserTask, run, {"epochs": 18}, [])[-1][1].endswith("schedule=linear,cosine epochs=2")

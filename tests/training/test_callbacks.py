@@ -103,3 +103,23 @@ def test_a_heartbeat_says_once_how_long_it_takes_and_then_how_far_it_is(monkeypa
     assert caplog.text.count("about 2 min for 4 epochs, and about 3 min for the scores") == 1  # 100 s and 200 s
     lines = capsys.readouterr().out.splitlines()
     assert lines == [f"epoch 1, step {at}: {at}% done, about {100 - at} s left" for at in (31, 61, 91)]
+
+
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        (Budget(epochs=17), "about 20 s for what is left of 17 epochs, and"),
+        (Budget(minutes=10), "about 2 min for what is left of 10 min, and"),
+    ],
+)
+def test_a_training_that_goes_on_says_how_long_the_rest_takes(monkeypatch, caplog, budget, said):
+    caplog.set_level("INFO", "diffusion_lab")
+    now, module = [0.0], SimpleNamespace(progress=0.8, budget=budget)
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    trainer, batch = SimpleNamespace(is_global_zero=True), SimpleNamespace(pixels=[0] * 4)
+    beat = Heartbeat(every_s=None)
+    for step in range(10):  # of a second, and 1 %, each
+        beat.on_train_batch_start(trainer, module, batch, step)
+        now[0], module.progress = now[0] + 1, 0.8 + (step + 1) / 100
+        beat.on_train_batch_end(trainer, module, None, batch, step)
+    assert said in caplog.text

@@ -40,8 +40,9 @@ if TYPE_CHECKING:
     from diffusion_lab.denoiser import NoisyModel
     from diffusion_lab.tasks.task import Task
 
-NOT_AGAIN = ("epochs=", "steps=", "minutes=", "resume_from=", "out=", "name=", "seed=", "trusted=")
-IMAGES = ("data=", "data.", "data/", "experiment=")  # words that say which images
+BUDGET = ("epochs=", "steps=", "minutes=")
+NOT_AGAIN = (*BUDGET, "resume_from=", "out=", "trusted=")
+IMAGES = ("data=", "data.", "data/", "experiment=", "name=")  # words that say which images, and beside what
 MEASURED = 2**30  # bytes of training images, at the most, whose mean and deviation the space is told
 COMPARED = ("loss=mae,mse", "schedule=linear,cosine")
 
@@ -198,18 +199,20 @@ def prepare(model: NoisyModel, config: dict, images: Images) -> None:
 
 def next_commands(task: type[Task], run: Run, results: dict, typed: list[str]) -> list[tuple[str, str]]:
     """What is worth typing after a training that was `typed` so: scripts and their arguments. What its task says, with the
-    same images where that trains; the same for longer, and beside other choices."""
+    same images where that trains; the same for longer, and beside other choices, each as long as this one where that was
+    typed."""
     from diffusion_lab.checkpoints import trusting
 
     place, images = short(run.last_checkpoint), shlex.join(word for word in typed if word.startswith(IMAGES))
     found = [(script, f"{words} {images}".strip() if script == "train" else words) for script, words in task.next(place)]
+    budget = [word for word in typed if word.startswith(BUDGET)] or ["epochs=2"]
     typed = [word for word in typed if not word.startswith(NOT_AGAIN)]
     words = shlex.join(typed).split(" ") if typed else []
     longer = [*words, _twice(run.config(), results), f"resume_from={shlex.quote(short(run.folder))}"]
     found.append(("train", " ".join(longer)))
     if {"loss", "schedule"} <= set(task.groups) and "trainer=ddp_cluster" not in typed:  # which wants one job
         compared = [*(word for word in words if not word.startswith(("loss=", "schedule="))), *COMPARED]
-        found.append(("train", " ".join(["-m", *compared, "epochs=2"])))
+        found.append(("train", " ".join(["-m", *compared, *budget])))
     trusted = trusting(run.config())
     return [(script, f"{words} {trusted}") for script, words in found] if trusted else found
 

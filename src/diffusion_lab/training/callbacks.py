@@ -70,7 +70,7 @@ class Heartbeat(Callback):
 
     def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch, batch_idx: int) -> None:
         if not hasattr(self, "began"):  # after the first step, which may have been compiled
-            self.began = None
+            self.began, self.behind = None, module.progress  # of a training that goes on
         elif self.began is None:
             self.began, self.share, self.images = time.monotonic(), module.progress, 0
             self.said = self.began
@@ -90,11 +90,13 @@ class Heartbeat(Callback):
 
     def _say_first(self, module: LightningModule, seconds: float, share: float) -> None:
         minutes = module.budget.minutes
-        whole = f"{minutes:g} min" if minutes else f"about {duration(seconds / share)} for {module.budget}"
+        left = (1 - self.behind) * (60 * minutes if minutes else seconds / share)
+        of = f"what is left of {module.budget}" if self.behind else module.budget
+        said = f"{minutes:g} min" if minutes and not self.behind else f"about {duration(left)} for {of}"
         drawing = self.seen * seconds / self.images / STEP_COSTS
         log.info(
             "time         %s, and %s",
-            whole,
+            said,
             f"about {duration(drawing)} for the scores" if drawing else "what the scores take",
         )
         self.first_said = True
