@@ -12,7 +12,7 @@ from PIL import Image
 from diffusion_lab.checkpoints import load_checkpoint
 from diffusion_lab.commands.checks import plain
 from diffusion_lab.commands.choices import with_choices
-from diffusion_lab.commands.edit import _what, edit_images
+from diffusion_lab.commands.edit import Inputs, _what, edit_images
 from diffusion_lab.commands.sample import sample_checkpoint
 from diffusion_lab.commands.train import training_config
 from diffusion_lab.errors import UserError
@@ -96,7 +96,7 @@ def test_every_edit_leaves_inputs_results_and_a_strip(edit, name, capsys):
 def test_inpainting_says_how_it_goes_back_and_forth():
     for words, said in ((("edit=inpaint",), "with repaint, 100 steps"), (("edit=inpaint", "sampler=ddpm"), "with ddpm, ")):
         cfg = composed("edit", "checkpoint=x", *words)
-        assert said in _what(cfg, {**plain(cfg), "guidance": {"scale": 1}}, 1, 5.0)
+        assert said in _what(cfg, {**plain(cfg), "guidance": {"scale": 1}}, Inputs(torch.zeros(1), None, ["a"]), 5.0)
 
 
 def test_any_picture_will_do(edit, tmp_path):
@@ -111,6 +111,19 @@ def test_any_picture_will_do(edit, tmp_path):
     assert said["labels"] == [1, 2, -1, 3]
     assert pixels(folder / "002_transparent_input.png").min() == 255  # transparency lies over white
     assert len(list(folder.glob("*strength_0.5.png"))) == 4
+
+
+def test_it_says_of_how_many_images_and_the_word_of_the_sampler(edit, tmp_path, capsys):
+    for i in range(3):
+        Image.new("L", (28, 28), 80 * i).save(tmp_path / f"{i}.png")
+    settings = (f"image=[{','.join(f'{tmp_path}/{i}.png' for i in range(3))}]", "count=2", "edit.strengths=[0.5]", "sampler.steps=2")
+    edit("sdedit", *settings)
+    edit("sdedit", *settings, "sampler=ddpm_large", folder="other")
+    edit("sdedit", *settings, "sampler._target_=diffusion_lab.sampling.samplers.euler", folder="own")
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("sdedit of")]
+    assert [line.partition(", 2 steps")[0] for line in said] == [
+        f"sdedit of 2 of 3 images (count=3 for all) with {name}" for name in ("dpmpp_2m_eta", "ddpm_large", "euler")
+    ]
 
 
 def test_known_pixels_come_out_as_they_went_in(edit, tmp_path):
@@ -192,14 +205,17 @@ def test_a_mistake_is_one_line_and_leaves_nothing(overrides, checkpoint, tmp_pat
     assert not (tmp_path / "outputs").exists()
 
 
-def test_a_row_a_class_and_a_column_a_scale(checkpoint, tmp_path):
+def test_a_row_a_class_and_a_column_a_scale(checkpoint, tmp_path, caplog):
+    caplog.set_level("INFO", "diffusion_lab")
     settings = (f"checkpoint={checkpoint}", f"sampler.steps={STEPS}")
     sample_checkpoint(composed("sample", *settings, "label=all", "count=25"), str(tmp_path / "all"))
+    assert "label=all draws 2 images of each of 10 classes, not count=25" in caplog.text
     assert len(list((tmp_path / "all").glob("0*.png"))) == 20  # two of each class
     with Image.open(tmp_path / "all/grid.png") as grid:
         assert grid.height > 4 * grid.width
     scales = (*settings, "label=all", "guidance.scale=[0,1,3]")
     sample_checkpoint(composed("sample", *scales), str(tmp_path / "scales"))
+    assert "label=all draws 1 image of each of 10 classes at each scale, not count=36" in caplog.text
     drawn = {scale: pixels(tmp_path / f"scales/scale_{scale}/00004.png") for scale in (0, 1, 3)}
     assert np.abs(drawn[0] - drawn[1]).max() > 3
     assert np.abs(drawn[1] - drawn[3]).max() > 3

@@ -35,11 +35,12 @@ class Result(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """Images to edit: uint8 pixels (N, C, H, W), their labels (N,) or None, and a name each."""
+    """Images to edit: uint8 pixels (N, C, H, W), their labels (N,) or None, and a name each; of how many that were named."""
 
     pixels: Tensor
     labels: Tensor | None
     names: list[str]
+    found: int = 0
 
 
 def edit_images(cfg: DictConfig, folder: str) -> None:
@@ -66,7 +67,7 @@ def _edit(cfg: DictConfig, run: Run) -> list[str]:
     write_json(run.folder / "edit.json", {})  # until there are figures
     _write(run, result.pixels, inputs.names)
     _write_figures(cfg, config, run, inputs, result)
-    return [_what(cfg, config, len(inputs.pixels), result.calls), *_said(run, result.figures)]
+    return [_what(cfg, config, inputs, result.calls), *_said(run, result.figures)]
 
 
 def edit_of(cfg: DictConfig, config: dict, given: bool = False) -> Callable:
@@ -203,10 +204,10 @@ def _files(cfg: DictConfig, needs: Needs, shape: tuple[int, int, int]) -> Inputs
         if not found:
             raise UserError(f"image={path} holds no images (looked for {' '.join(IMAGE_SUFFIXES)}, also in subfolders)")
         files += found
-    files = files[: cfg.count]
+    files, found = files[: cfg.count], len(files)
     pixels = np.stack([_read(file, shape, cfg.edit.factor if needs.small else None) for file in files])
     labels = torch.full((len(files),), -1)
-    return Inputs(torch.from_numpy(pixels).permute(0, 3, 1, 2), labels, [file.stem for file in files])
+    return Inputs(torch.from_numpy(pixels).permute(0, 3, 1, 2), labels, [file.stem for file in files], found)
 
 
 def _read(file: Path, shape: tuple[int, int, int], factor: int | None):
@@ -267,15 +268,24 @@ def _write_figures(cfg: DictConfig, config: dict, run: Run, inputs: Inputs, resu
     write_json(run.folder / "edit.json", written)
 
 
-def _what(cfg: DictConfig, config: dict, count: int, calls: float) -> str:
+def _what(cfg: DictConfig, config: dict, inputs: Inputs, calls: float) -> str:
     """What was done, in one line."""
-    name, sampler = (part["_target_"].rsplit(".", 1)[-1] for part in (cfg.edit, config["sampler"]))
-    if config["sampler"].get("resamples", 1) > 1:  # ancestral, back and forth
-        sampler = "repaint"
+    name, count = cfg.edit._target_.rsplit(".", 1)[-1], len(inputs.names)
+    images = f"{count} image{'s' * (count > 1)}"
+    if inputs.found > count:
+        images = f"{count} of {inputs.found} images (count={inputs.found} for all)"
     scale, steps = config["guidance"]["scale"], config["sampler"]["steps"]
-    way = f" with {sampler}, {steps} steps" if calls else ""
+    way = f" with {_sampler(cfg, config)}, {steps} steps" if calls else ""
     guided = f", guidance.scale={scale:g}" if scale != 1 and calls else ""
-    return f"{name} of {count} image{'s' * (count > 1)}{way}{guided}: {calls:g} network calls each"
+    return f"{name} of {images}{way}{guided}: {calls:g} network calls each"
+
+
+def _sampler(cfg: DictConfig, config: dict) -> str:
+    """The word of the choice; the function's name where none stands for it."""
+    word = cfg.choices.sampler
+    if word == "as_trained":
+        word = None if cfg.sampler._target_ else (config.get("choices") or {}).get("sampler")
+    return word or config["sampler"]["_target_"].rsplit(".", 1)[-1]
 
 
 def _said(run: Run, figures: dict[str, list[float]]) -> list[str]:

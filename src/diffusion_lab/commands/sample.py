@@ -21,6 +21,7 @@ from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.reading import mapping_in
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.files import check_ours, write_json
+from diffusion_lab.wording import counted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,6 +67,9 @@ def _sample(cfg: DictConfig, run: Run) -> tuple[int, Path]:
     drawing = drawing_of(opened, config, cfg)
     labels, per_class = _labels(drawing, cfg.label, cfg.count, len(scales) > 1)
     count = cfg.count if labels is None else len(labels)
+    if count != cfg.count:
+        each = f"{counted(per_class, 'image')} of each of {count // per_class} classes"
+        log.info("label=all draws %s%s, not count=%d", each, " at each scale" if len(scales) > 1 else "", cfg.count)
     asked = {"seed": cfg.seed, "label": plain(cfg)["label"], "steps": steps, "scales": scales, "model": plain(cfg)["model"]}
     asked |= {"sampler": config["sampler"], "count": count, "settings": settings}
     work = Work(run.folder, asked, cfg.save_as, may_go_on=not cfg.gif)  # whose steps are not kept
