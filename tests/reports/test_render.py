@@ -7,9 +7,9 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
-from diffusion_lab.reports.render import html, latex, write_report
+from diffusion_lab.reports.render import html, latex, print_report, write_report
 from diffusion_lab.reports.report import report
-from tests.reports.made import grid
+from tests.reports.made import grid, made_run
 
 
 class Page(HTMLParser):
@@ -52,3 +52,21 @@ def test_files_agree_and_the_page_is_self_contained(tmp_path):
     assert not re.search(r"[^\x00-\x7f]", tables)
     assert len(html(found, {})) < len((tmp_path / "report.html").read_text())
     assert latex(found).strip() == tables.strip()
+
+
+def test_what_matters_least_is_left_out_first_and_a_pipe_is_as_wide_as_it_is_told(tmp_path, capsys, monkeypatch):
+    """In the order of the ranking's own figure and interval, FID, held-out errors, what is not told apart, seconds."""
+    more = {"mind": 3.0, "improved_precision": 0.5, "improved_recall": 0.5, "density": 1.0, "coverage": 0.5}
+    runs = [made_run(tmp_path, kid, loss=loss, results=more) for loss, kid in (("mae", 0.1), ("mse", 0.2))]
+    table = next(each for each in report(runs, "kid", "t").sections if each.title == "Ranking by KID").table
+    usual = ["rank", "loss", "seeds", "KID", "95 % interval", "FID", "noise_loss", "image_loss", "not separated from", "train s"]
+    assert list(table) == [*usual, "MIND", "precision", "recall", "density", "coverage"]
+    monkeypatch.setenv("COLUMNS", "121")
+    print_report(report(runs, "kid", "t", with_pictures=False))
+    narrow = capsys.readouterr().out
+    assert max(len(line) for line in narrow.splitlines() if line.startswith(("│", "┃"))) <= 121
+    assert all(word in narrow.partition("left out")[0] for word in ("separated", "noise_loss", "image_loss"))
+    assert "density, coverage" in narrow.partition("left out for want of width: ")[2]
+    monkeypatch.delenv("COLUMNS")
+    print_report(report(runs, "kid", "t", with_pictures=False))
+    assert "left out" not in capsys.readouterr().out

@@ -173,7 +173,8 @@ def against(rankings: list[Ranking], x: str, label: str, metric: Declared, along
         axis.set_xscale("log")
         _plain_ticks(axis.xaxis, values)
     else:
-        axis.set_xlim(0, 1.06 * max(values))  # else a difference of noise fills the axis
+        room = 0.1 * max(values)  # so that no difference of noise fills the axis
+        axis.set_xlim(max(0, min(values) - room), max(values) + room)
     if _wide(means):
         axis.set_yscale("log")
         _plain_ticks(axis.yaxis, means)

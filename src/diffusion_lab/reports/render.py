@@ -35,9 +35,9 @@ def print_report(report: Report, console: Console | None = None) -> None:
 
 
 def wide_console() -> Console:
-    """A console wide enough for our tables where it is a file or a pipe, which have no width of their own."""
+    """A console wide enough for our tables where it is a file or a pipe, which have no width of their own but COLUMNS."""
     console = Console()
-    if not console.is_terminal:
+    if not (console.is_terminal or os.environ.get("COLUMNS", "").isdigit()):
         console.width = max(console.width, 170)
     return console
 
@@ -110,8 +110,9 @@ def _rich_table(table: pd.DataFrame, width: int) -> Table:
     widths = [max(len(word) for word in [*str(name).split(), *map(str, table[name])]) + 3 for name in table]
     fitting = [name for i, name in enumerate(table) if sum(widths[: i + 1]) < width]
     shown = Table(header_style="bold", caption_justify="left")
-    for name in fitting:
-        shown.add_column(escape(str(name)), justify="right" if _is_figure(table[name]) else "left")
+    for name, least in zip(fitting, widths, strict=False):
+        justify = "right" if _is_figure(table[name]) else "left"
+        shown.add_column(escape(str(name)), justify=justify, min_width=least - 3)
     for row in table[fitting].itertuples(index=False):
         shown.add_row(*(escape(str(value)) for value in row))
     if len(fitting) < len(widths):

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from diffusion_lab.experiments.runs import Run
-from diffusion_lab.figures import FIGURES, KID
+from diffusion_lab.figures import FID, FIGURES, KID
 from diffusion_lab.reports import figures, published, sentences
 from diffusion_lab.reports.collect import Collection, collect
 from diffusion_lab.reports.ranking import Cell, Ranking, comparable, level_text, rankings
@@ -107,7 +107,14 @@ def _ranking_table(ranking: Ranking) -> pd.DataFrame:
         row |= _figures(cell, ranking)
         row |= {"not separated from": _ranks(close) or "–", "train s": _seconds(cell.beside["train_seconds"])}
         rows.append(row)
-    return pd.DataFrame(rows)
+    table, last = pd.DataFrame(rows), _last(ranking)  # where there is no room for all, these go first
+    return table[[*(name for name in table if name not in last), *(name for name in table if name in last)]]
+
+
+def _last(ranking: Ranking) -> list[str]:
+    """The columns of figures of drawn images, but for those that one looks for."""
+    found = [figure for figure in ranking.figures.values() if "samples" in figure.depends_on]
+    return [figure.title for figure in (*found, *ranking.beside.values()) if figure not in (ranking.objective, FID)]
 
 
 def _singles_table(singles: list[Ranking]) -> pd.DataFrame:
