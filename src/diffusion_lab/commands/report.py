@@ -11,7 +11,7 @@ from diffusion_lab.experiments.runs import Run
 from diffusion_lab.figures import FIGURES, declared
 
 EVERY_S = 30
-RANKED = [key for key, figure in FIGURES.items() if figure.ranked]
+LABELS = {figure.label.lower(): key for key, figure in FIGURES.items()}  # which may be typed too, as tables have them
 
 
 def main(arguments: list[str]) -> None:
@@ -19,7 +19,7 @@ def main(arguments: list[str]) -> None:
     parser = argparse.ArgumentParser(prog="report.py", description="Put all runs under a folder side by side.")
     parser.add_argument("folder", metavar="DIR", help="a folder with runs in it, such as outputs/quick")
     parser.add_argument(
-        "overrides", nargs="*", metavar="objective=kid", help=f"rank by one of {', '.join(RANKED)}, or a figure of yours"
+        "overrides", nargs="*", metavar="objective=kid", help=f"rank by one of {', '.join(FIGURES)}, or a figure of yours"
     )
     watched = f"keep report.html up to date while runs go on; look every so many seconds ({EVERY_S} if none are given)"
     parser.add_argument("--watch", metavar="SECONDS", nargs="?", const=EVERY_S, type=int, help=watched)
@@ -43,9 +43,10 @@ def report_folder(folder: str, overrides: list[str]) -> None:
     from diffusion_lab.reports.collect import find_runs
 
     runs = find_runs(Path(folder))
-    known = {key for run in runs for key in declared(run.results())}
+    known = _known(runs)
+    objective = _key(objective, known)
     if objective not in known and objective not in FIGURES:
-        raise UserError(f"objective={objective} must be one of {', '.join(sorted(known) or RANKED)}")
+        raise UserError(f"objective={objective} must be one of {', '.join(sorted(known) or FIGURES)}")
     if not runs:
         raise UserError(f"{folder} holds no runs (looked for results.json and config.yaml, also in subfolders)")
     write(runs, Path(folder), objective)
@@ -72,7 +73,8 @@ def watch(folder: str, overrides: list[str], every: int, rounds: int | None = No
     from diffusion_lab.reports.render import write_page
 
     def renew(refresh: int | None) -> str:
-        finding = live_report(find_runs(place), objective, title=f"Runs of {place.resolve().name}")
+        runs = find_runs(place)
+        finding = live_report(runs, _key(objective, _known(runs)), title=f"Runs of {place.resolve().name}")
         page = write_page(finding, place, refresh)
         return f"{short(page.resolve())}: {finding.sections[0].sentences[0]}"
 
@@ -109,5 +111,15 @@ def _objective(overrides: list[str]) -> str:
     given = dict(override.partition("=")[::2] for override in overrides)
     unknown = [key for key in given if key != "objective"]
     if unknown:
-        raise UserError(f"{unknown[0]} is not an option of report.py; there is objective={'|'.join(RANKED)}")
+        raise UserError(f"{unknown[0]} is not an option of report.py; there is objective={'|'.join(FIGURES)}")
     return given.get("objective", "kid")
+
+
+def _known(runs: list[Run]) -> set[str]:
+    """The keys of all figures that some runs have."""
+    return {key for run in runs for key in declared(run.results())}
+
+
+def _key(objective: str, known: set[str]) -> str:
+    """The key of the figure that is meant, which a table calls by its label."""
+    return objective if objective in known else LABELS.get(objective.lower(), objective)

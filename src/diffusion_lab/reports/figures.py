@@ -173,8 +173,9 @@ def against(rankings: list[Ranking], x: str, label: str, metric: Declared, along
         axis.set_xscale("log")
         _plain_ticks(axis.xaxis, values)
     else:
-        room = 0.1 * max(values)  # so that no difference of noise fills the axis
-        axis.set_xlim(max(0, min(values) - room), max(values) + room)
+        room = 0.1 * max(map(abs, values))  # so that no difference of noise fills the axis
+        left = min(values) - room
+        axis.set_xlim(left if min(values) < 0 else max(0, left), max(values) + room)
     if _wide(means):
         axis.set_yscale("log")
         _plain_ticks(axis.yaxis, means)

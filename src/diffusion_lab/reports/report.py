@@ -141,7 +141,7 @@ def _figures(cell: Cell, ranking: Ranking) -> dict[str, str]:
         if figure is ranking.objective:
             said["95 % interval"] = sentences.bounds(figure, cell.figures[key])
     for key, figure in ranking.beside.items():
-        if cell.beside[key] == cell.beside[key]:
+        if key not in ranking.figures and cell.beside[key] == cell.beside[key]:
             said[figure.title] = figure.text(cell.beside[key])
     return said
 
