@@ -116,7 +116,8 @@ def test_any_picture_will_do(edit, tmp_path):
 def test_it_says_of_how_many_images_and_the_word_of_the_sampler(edit, tmp_path, capsys):
     for i in range(3):
         Image.new("L", (28, 28), 80 * i).save(tmp_path / f"{i}.png")
-    settings = (f"image=[{','.join(f'{tmp_path}/{i}.png' for i in range(3))}]", "count=2", "edit.strengths=[0.5]", "sampler.steps=2")
+    files = ",".join(f"{tmp_path}/{i}.png" for i in range(3))
+    settings = (f"image=[{files}]", "count=2", "edit.strengths=[0.5]", "sampler.steps=2")
     edit("sdedit", *settings)
     edit("sdedit", *settings, "sampler=ddpm_large", folder="other")
     edit("sdedit", *settings, "sampler._target_=diffusion_lab.sampling.samplers.euler", folder="own")

@@ -33,5 +33,5 @@ def test_help_and_mistakes_list_all_figures(tmp_path, capsys):
     said = "".join(capsys.readouterr().out.split())
     assert all(key in said for key in FIGURES)
     made_run(tmp_path, 0.1, results={"improved_precision": 0.5})
-    with pytest.raises(UserError, match="objective=kids must be one of .*improved_precision"):
+    with pytest.raises(UserError, match=r"objective=kids must be one of .*improved_precision"):
         report_folder(str(tmp_path), ["objective=kids"])

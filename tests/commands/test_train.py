@@ -49,7 +49,8 @@ KEYS = {
         "status",
     ),
     *("versions", "precision", "choices", "figures", "held_out", "units"),
-    *("alarms", "spread", "spread_held_out", "copies", "copies_held_out", "mind", "improved_precision", "improved_recall", "density", "coverage"),
+    *("alarms", "spread", "spread_held_out", "copies", "copies_held_out"),
+    *("mind", "improved_precision", "improved_recall", "density", "coverage"),
 }
 WATCHED = ("grid.every_n_epochs=1", "metrics.every_n_epochs=1")
 

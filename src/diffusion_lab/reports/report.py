@@ -157,9 +157,7 @@ def _effect_sections(collection: Collection, ranking: Ranking, which: str) -> li
         for key, figure in ranking.figures.items()
     }
     alone = {each.factor for each in found[objective]}
-    said = [
-        f"{sentences.effect(each, objective, reversals(runs, each, factors, alike))}." for each in found[objective]
-    ]
+    said = [f"{sentences.effect(each, objective, reversals(runs, each, factors, alike))}." for each in found[objective]]
     unpaired = [factor for factor in factors if factor not in alone]
     said += [f"{factor}: no two runs differ in it alone, so its effect is not known." for factor in unpaired]
     table = pd.DataFrame(

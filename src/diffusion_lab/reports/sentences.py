@@ -120,7 +120,7 @@ def agreement(objective: Figure, others: dict[Figure, RankCorrelation]) -> str:
 
 
 def effect(found: Effect, figure: Figure, against: dict[str, list] | None = None) -> str:
-    """One effect: who beats whom, by how much, how sure; and `against`, beside which other choices it is the other way round."""
+    """One effect: who beats whom, by how much, how sure; it is the other way round beside the levels in `against`."""
     d, sign = found.difference, 1
     worse, better = level_text(found.factor, found.first), level_text(found.factor, found.second)
     if (d.mean > 0) == figure.less_is_better:
