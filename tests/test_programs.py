@@ -1,6 +1,7 @@
 """What every program stands: terminals of few letters, folders that are none, ctrl-C."""
 
 import io
+import logging
 import os
 import signal
 import sys
@@ -18,10 +19,11 @@ from tests.typed import one_line_error, type_command
 
 @pytest.fixture(autouse=True)
 def own_handlers():
-    """A program's answer to SIGTERM ends with it."""
-    handler = signal.getsignal(signal.SIGTERM)
+    """A program's answer to SIGTERM ends with it, and so do its lines on what was the terminal."""
+    handler, logs = signal.getsignal(signal.SIGTERM), logging.root.handlers[:]
     yield
     signal.signal(signal.SIGTERM, handler)
+    logging.root.handlers[:] = logs
 
 
 def ascii_terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
@@ -83,3 +85,40 @@ def test_the_programs_without_hydra_stop_in_one_line_too(name, monkeypatch, caps
     with pytest.raises(Left, match="130"):
         typed(monkeypatch, name)
     assert capsys.readouterr().err.strip().startswith("stopped by ctrl-C: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "said"),
+    [
+        ("train", ["--epochs=1"], "--epochs=1 is no option: settings have no dashes, epochs=1; --help shows"),
+        ("sample", ["count=3", "--label", "7"], "--label is no option: settings have no dashes, label=VALUE; --help shows"),
+        ("train", ["--config-dir"], "argument --config-dir/-cd: expected one argument; --help shows"),
+        *((name, ["x", "--epochs=1"], "--epochs=1 is no option: ") for name in ("report", "plot", "sweep", "torture")),
+    ],
+)
+def test_an_option_that_is_none_is_one_line(monkeypatch, capsys, name, words, said):
+    with pytest.raises(SystemExit) as stopped:
+        typed(monkeypatch, name, *words)
+    assert stopped.value.code == 1
+    assert capsys.readouterr().err.startswith(f"error: {said}")
+
+
+def test_a_folder_of_choices_that_is_none_is_one_line(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("DIFFUSION_LAB_CONF", f"{tmp_path}{os.pathsep}nowhere/conf")
+    for name, word in (("train", "schedule=half"), ("plot", "schedules")):
+        with pytest.raises(SystemExit) as stopped:
+            typed(monkeypatch, name, word)
+        assert stopped.value.code == 1
+        assert capsys.readouterr().err.startswith("error: DIFFUSION_LAB_CONF=nowhere/conf is not a folder: ")
+
+
+def test_a_package_beside_the_folder_of_config_dir_is_found(tmp_path):
+    (tmp_path / "mine/conf/schedule").mkdir(parents=True)
+    (tmp_path / "mine/conf/schedule/half.yaml").write_text("_target_: parts.Half\n")
+    (tmp_path / "mine/parts.py").write_text("from diffusion_lab.process.schedules import Cosine as Half\n")
+    words = (*TINY, *UNSCORED, "epochs=1", "logger=csv", "out=run", "schedule=half")
+    result = type_command(tmp_path, "train", "--config-dir", "mine/conf", *words)
+    assert result.returncode == 0, result.stderr
+    after = [line for line in result.stdout.splitlines() if "--config-dir mine/conf " in line]
+    assert len(after) == 3
+    assert after[0].endswith('checkpoint=run/checkpoints/last.ckpt count=36 seed=1 "trusted=[diffusion_lab,parts]"')

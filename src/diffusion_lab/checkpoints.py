@@ -23,6 +23,7 @@ from diffusion_lab.averages import FOLDER, weights_of_length
 from diffusion_lab.conf_path import CONF
 from diffusion_lab.denoiser import NoisyModel
 from diffusion_lab.errors import Diverged, UserError, user_error_in
+from diffusion_lab.files import check_beginning
 from diffusion_lab.parts import build
 
 # The groups of conf/ from which a file may name parts; what these are called with is checked like any user's config.
@@ -124,6 +125,7 @@ def _read(path: Path) -> dict:
         raise UserError(f"checkpoint={path} is not a file; a run's are in outputs/<name>/<run>/checkpoints/")
     if path.suffix == safetensors_files.SUFFIX:
         return _read_safetensors(path)
+    check_beginning(path)
     try:
         broken = zipfile.ZipFile(path).testzip() if zipfile.is_zipfile(path) else None  # torch does not look at the sums
         if broken:

@@ -116,3 +116,14 @@ def write_text(file: Path, text: str) -> None:
     """Replace `file` by `text`."""
     with replacing(file) as scratch:
         scratch.write_text(text, encoding="utf-8")
+
+
+def check_beginning(file: Path) -> None:
+    """Raise UserError where a file is there and does not begin as those do that torch or safetensors write: it is none of
+    theirs that is damaged, but another thing."""
+    if file.suffix == ".safetensors" or not file.is_file():
+        return
+    with file.open("rb") as opened:
+        begins = opened.read(2)
+    if not begins.startswith((b"PK", b"\x80")):  # a zip; a pickle, as older torch
+        raise UserError(f"checkpoint={file} is not a checkpoint; a run's are in outputs/<name>/<run>/checkpoints/")

@@ -4,7 +4,6 @@ Each imports its work when it is run: a mistake in a config is then answered bef
 """
 
 import functools
-import os
 import sys
 from collections.abc import Callable
 
@@ -13,10 +12,16 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from diffusion_lab.commands.composition import check_choices, prepare_hydra, say_user_errors_in_a_line, words_of
+from diffusion_lab.commands.composition import (
+    check_choices,
+    own_places,
+    prepare_hydra,
+    say_user_errors_in_a_line,
+    words_of,
+)
 from diffusion_lab.commands.console import exit_on_user_error, print_all_letters
 from diffusion_lab.commands.stopping import stoppable
-from diffusion_lab.conf_path import CONF
+from diffusion_lab.conf_path import CONF, own_folders
 
 GOES_ON = "type the same command again: what is finished is kept, and a training goes on from its last checkpoint"
 
@@ -35,10 +40,11 @@ def program(name: str, stopped: str = "nothing was kept") -> Callable:
 
         def main() -> None:
             print_all_letters()
-            sys.path.append(os.getcwd())  # where parts of one's own may lie
+            exit_on_user_error(check_choices, words_of(sys.argv[1:]))
+            exit_on_user_error(own_folders)
+            sys.path += own_places(sys.argv[1:])
             prepare_hydra()
             say_user_errors_in_a_line()
-            exit_on_user_error(check_choices, words_of(sys.argv[1:]))
             with stoppable(stopped):
                 hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(job)()
 

@@ -184,7 +184,7 @@ def bad_checkpoints(tmp_path) -> Path:
     [
         ("missing", "is not a file"),
         ("truncated", "cannot be read"),
-        ("text", "is damaged"),
+        ("text", "text.ckpt is not a checkpoint; a run's are in outputs/"),
         ("other_program", "was not written by diffusion-lab"),
         ("trap", "pickled code, which is never run"),
         ("old_trap", "pickled code, which is never run"),
@@ -208,7 +208,7 @@ def test_bad_checkpoints_get_one_line_and_run_nothing(bad_checkpoints, name, mes
 
 
 def test_a_bad_checkpoint_ends_a_command_with_one_line(bad_checkpoints):
-    assert "is damaged" in one_line_error(type_command(bad_checkpoints, "sample", "checkpoint=text.ckpt"))
+    assert "is not a checkpoint" in one_line_error(type_command(bad_checkpoints, "sample", "checkpoint=text.ckpt"))
 
 
 def test_help_and_config_need_no_torch(tmp_path):

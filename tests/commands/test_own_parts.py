@@ -1,13 +1,13 @@
 """Functions of one's own that a command line names: what they need not take, and what is said where they fail."""
 
-import signal
 import sys
 
 import pytest
-from hydra.core.global_hydra import GlobalHydra
 
-from diffusion_lab import programs
 from tests.test_checkpoints import written_checkpoint
+from tests.test_programs import own_handlers, typed
+
+__all__ = ["own_handlers"]  # a fixture
 
 MINE = """from diffusion_lab.figures import DRAWN, Figure
 from diffusion_lab.metrics.scoring import measures
@@ -34,21 +34,13 @@ def checkpoint(tmp_path_factory):
 
 
 @pytest.fixture
-def type_here(checkpoint, tmp_path, monkeypatch):
+def type_here(checkpoint, tmp_path, monkeypatch, own_handlers):
     """A program with what is typed behind it, in a folder with a module of one's own."""
     (tmp_path / "mylab.py").write_text(MINE)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.delitem(sys.modules, "mylab", raising=False)
-    handler = signal.getsignal(signal.SIGTERM)
-
-    def typed(name: str, *words: str) -> None:
-        monkeypatch.setattr(sys, "argv", [f"{name}.py", f"checkpoint={checkpoint}", *words])
-        GlobalHydra.instance().clear()
-        getattr(programs, name)()
-
-    yield typed
-    signal.signal(signal.SIGTERM, handler)
+    return lambda name, *words: typed(monkeypatch, name, f"checkpoint={checkpoint}", *words)
 
 
 COMMANDS = [

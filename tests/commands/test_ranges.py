@@ -83,7 +83,7 @@ def typed_after(typed: str, *overrides: str) -> DictConfig:
         ("data.zzzz=1", "there is no data.zzzz: --help shows all keys"),
         ("data=foldr", "there is no data=foldr: is it folder? There are as_trained, captions"),
         ("loss=maee", "there is no loss=maee: is it mae? There are huber, mae, mse"),
-        ("schedule=xyz", "there is no schedule=xyz: There are cosine"),
+        ("schedule=xyz", "there is no schedule=xyz: there are cosine"),
         ("photos", "photos is no setting, which has a =: a value with a space in it wants quotes"),
         ("", "an empty word is no setting"),
         ("data=folder data.root=x", "data=folder data.root=x cannot be read: type its settings apart"),

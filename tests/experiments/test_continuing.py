@@ -83,5 +83,7 @@ def test_one_in_the_same_place_is_found_before_it_is_set_aside(tmp_path):
 def test_a_folder_means_its_last_checkpoint(tmp_path):
     run = finished(tmp_path / "run", BASE, 2)
     assert checkpoint_of(run.folder) == run.last_checkpoint == checkpoint_of(run.last_checkpoint)
-    with pytest.raises(UserError, match="neither a checkpoint nor a run's folder"):
+    with pytest.raises(UserError, match=r"resume_from=\S+ is neither a checkpoint nor a run's folder with one$"):
+        checkpoint_of("outputs/nothing")
+    with pytest.raises(UserError, match=r"nor a run's folder with one \(looked for checkpoints/last.ckpt"):
         checkpoint_of(tmp_path)

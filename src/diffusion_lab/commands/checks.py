@@ -15,6 +15,7 @@ from diffusion_lab.commands.ranges import check_ranges
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.artifacts import fetched, is_artifact
 from diffusion_lab.figures import FIGURES
+from diffusion_lab.files import check_beginning
 
 PATHS = (
     ("data", "root"),
@@ -61,6 +62,8 @@ def check(cfg: DictConfig) -> None:
         path = None if file is None else Path(file).expanduser()
         if path and not path.is_file() and not (key == "init_from" and path.is_dir()):
             raise UserError(f"{key}={file} is not a file{', nor a folder' if key == 'init_from' else ''}")
+    if cfg.get("checkpoint"):
+        check_beginning(Path(cfg.checkpoint).expanduser())  # before torch, which takes seconds to come
     root = OmegaConf.select(cfg, "data.root")
     if root is not None and not Path(root).expanduser().is_dir():
         raise UserError(f"data.root={root} is not a folder")

@@ -1,5 +1,6 @@
 """What Hydra is told before it composes a config."""
 
+import os
 import re
 import traceback
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from diffusion_lab.commands.console import exit_on_user_error
+from diffusion_lab.commands.console import UNKNOWN, exit_on_user_error, refuse_arguments
 from diffusion_lab.commands.latents import latents
 from diffusion_lab.commands.suited import (
     now_and_then,
@@ -99,15 +100,26 @@ def composition_error(error: Exception) -> str:
     if options and isinstance(error, MissingConfigException):
         group, _, asked = str(error.missing_cfg_file).rpartition("/")
         close = get_close_matches(asked, options, 1)
-        said = f"there is no {group}={asked}: " + (f"is it {close[0]}? " if close else "")
-        return f"{said}There are {', '.join(option for option in options if not option.startswith('_'))}"
+        said = f"there is no {group}={asked}: " + (f"is it {close[0]}? There are " if close else "there are ")
+        return said + ", ".join(option for option in options if not option.startswith("_"))
     return " ".join(str(error).partition("Config search path:")[0].split())
 
 
 def words_of(arguments: Sequence[str]) -> list[str]:
-    """What of a command line are settings, and not Hydra's own options."""
-    known, others = utils.get_args_parser().parse_known_args(list(arguments))
-    return [*known.overrides, *(word for word in others if not word.startswith("-"))]
+    """What of a command line are settings, and not Hydra's own options; what is neither ends the program."""
+    parser = utils.get_args_parser()
+    parser.error = refuse_arguments
+    known, others = parser.parse_known_args(list(arguments))
+    for word in others:
+        if word.startswith("-"):
+            refuse_arguments(f"{UNKNOWN}{word}")
+    return [*known.overrides, *others]
+
+
+def own_places(arguments: Sequence[str]) -> list[str]:
+    """Where packages of one's own may lie: the current folder, and the one that --config-dir lies in."""
+    folder = utils.get_args_parser().parse_known_args(list(arguments))[0].config_dir
+    return [os.getcwd(), *([str(Path(folder).resolve().parent)] if folder else [])]
 
 
 def _unread(word: str) -> str:

@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from rich.console import Console
 from rich.markup import escape
@@ -16,6 +17,7 @@ from diffusion_lab.conf_path import CHECKOUT, PROJECT
 from diffusion_lab.errors import failure_of_own_code, user_error_in
 from diffusion_lab.figures import declared
 
+UNKNOWN = "unrecognized arguments: "  # argparse's words
 MOST_ABREAST = 6  # figures in a row
 
 
@@ -30,6 +32,17 @@ def exit_on_user_error(function: Callable, *arguments):
         who = "error" if ranks.is_first() else f"error in process {ranks.place().rank}"
         print(f"{who}: {' '.join(str(mistake).split())}", file=sys.stderr)
         sys.exit(1)
+
+
+def refuse_arguments(said: str) -> NoReturn:
+    """What an argparse parser's `error` is here, in one line and with the exit status of a mistake. An option that is not
+    known is a setting with dashes, more often than not."""
+    if said.startswith(UNKNOWN):
+        option = said.removeprefix(UNKNOWN).split()[0]
+        name, _, value = option.lstrip("-").partition("=")
+        said = f"{option} is no option: settings have no dashes, {name}={value or 'VALUE'}"
+    print(f"error: {said}; --help shows what there is", file=sys.stderr)
+    sys.exit(1)
 
 
 def print_all_letters() -> None:

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from diffusion_lab.commands.checks import check, plain
 from diffusion_lab.commands.composition import prepare_hydra
-from diffusion_lab.commands.console import exit_on_user_error, short
+from diffusion_lab.commands.console import exit_on_user_error, refuse_arguments, short
 from diffusion_lab.commands.data import decode_source, open_source
 from diffusion_lab.conf_path import CONF
 from diffusion_lab.errors import UserError, user_error_in
@@ -32,6 +32,7 @@ def main(arguments: list[str]) -> None:
         epilog="Examples: plot.py schedules; plot.py schedules data=flowers data.root=DIR; plot.py schedules "
         "schedule=flow schedule.shift=3, which adds that one to the others.",
     )
+    parser.error = refuse_arguments
     about = "every schedule in conf/schedule: signal rate, noise rate, log-SNR, and a held-out image dissolving under it"
     parser.add_argument("picture", metavar="schedules", help=about)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for train.py; data=NAME is whose image it is")

@@ -5,7 +5,7 @@ import time
 from itertools import count
 from pathlib import Path
 
-from diffusion_lab.commands.console import exit_on_user_error, short
+from diffusion_lab.commands.console import exit_on_user_error, refuse_arguments, short
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.figures import FIGURES, declared
@@ -17,6 +17,7 @@ LABELS = {figure.label.lower(): key for key, figure in FIGURES.items()}  # which
 def main(arguments: list[str]) -> None:
     """Parse `DIR [objective=kid] [--watch [SECONDS]]` and write the report."""
     parser = argparse.ArgumentParser(prog="report.py", description="Put all runs under a folder side by side.")
+    parser.error = refuse_arguments
     parser.add_argument("folder", metavar="DIR", help="a folder with runs in it, such as outputs/quick")
     parser.add_argument(
         "overrides", nargs="*", metavar="objective=kid", help=f"rank by one of {', '.join(FIGURES)}, or a figure of yours"

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from diffusion_lab.commands.console import exit_on_user_error
+from diffusion_lab.commands.console import exit_on_user_error, refuse_arguments
 from diffusion_lab.errors import UserError
 from diffusion_lab.experiments import sweeps
 
@@ -18,6 +18,7 @@ def parsed(arguments: list[str]) -> tuple[str, list[str]]:
         description="Run a W&B sweep file here, without an account. Run again, it goes on where it was.",
         epilog="Any override of the program may follow: epochs=3 seed=0,1 hydra/launcher=joblib hydra.launcher.n_jobs=2",
     )
+    parser.error = refuse_arguments
     parser.add_argument("file", metavar="FILE", help="a W&B sweep file, such as sweeps/quick.yaml")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="in place of parameters, or beside them")
     parser.add_argument("--dry-run", action="store_true", help="list the jobs and their state, and run nothing")

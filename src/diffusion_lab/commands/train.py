@@ -223,6 +223,13 @@ def _twice(config: dict, results: dict) -> str:
     return f"{unit}={one_number(2 * config[unit])}" if unit else f"epochs={math.ceil(2 * results['epochs'])}"
 
 
+def _own_choices() -> str:
+    """The option that a command begins with which is to find the choices of one's own that this one was shown."""
+    sources = HydraConfig.get().runtime.config_sources
+    folders = [short(Path(source.path)) for source in sources if source.provider == "command-line"]
+    return "".join(f"--config-dir {shlex.quote(folder)} " for folder in folders)
+
+
 def _print_end(run: Run, results: dict, cfg: DictConfig) -> None:
     from hydra.utils import get_object
 
@@ -238,5 +245,5 @@ def _print_end(run: Run, results: dict, cfg: DictConfig) -> None:
     for title, text in said.items():
         print(f"{title:12} {short(text) if isinstance(text, Path) else text}")
     for i, (script, arguments) in enumerate(next_commands(task, run, results, HydraConfig.get().overrides.task)):
-        print(f"{'' if i else 'next':12} {command(script, arguments)}")
+        print(f"{'' if i else 'next':12} {command(script, _own_choices() + arguments)}")
     sys.stdout.flush()

@@ -27,7 +27,8 @@ def checkpoint_of(path: str | Path) -> Path:
     path = Path(path).expanduser()
     file = Run(path).last_checkpoint if path.is_dir() else path
     if not file.is_file():
-        raise UserError(f"resume_from={path} is neither a checkpoint nor a run's folder with one (looked for {file})")
+        looked = f" (looked for {file.relative_to(path)})" if path.is_dir() else ""
+        raise UserError(f"resume_from={path} is neither a checkpoint nor a run's folder with one{looked}")
     return file
 
 

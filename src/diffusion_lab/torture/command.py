@@ -4,13 +4,14 @@ import argparse
 import sys
 
 from diffusion_lab.commands.composition import prepare_hydra
-from diffusion_lab.commands.console import exit_on_user_error
+from diffusion_lab.commands.console import exit_on_user_error, refuse_arguments
 from diffusion_lab.errors import UserError
 
 
 def main(arguments: list[str]) -> None:
     """Parse `minutes=10 seed=0` and torture; the exit status is 1 where something fell short."""
     parser = argparse.ArgumentParser(prog="torture.py", description="Kill it, damage its files, feed it nonsense.")
+    parser.error = refuse_arguments
     parser.add_argument("settings", nargs="*", metavar="minutes=10 seed=0", help="how long, and which random inputs")
     minutes, seed = exit_on_user_error(_parsed, parser.parse_args(arguments).settings)
     prepare_hydra()
