@@ -40,11 +40,13 @@ class SweepFile(Sweeper):
         exit_on_user_error(self._sweep, arguments)
 
     def _sweep(self, arguments: list[str]) -> None:
+        from diffusion_lab.commands.composition import check_choices
         from diffusion_lab.commands.plan import announce
         from diffusion_lab.experiments import sweeps
         from diffusion_lab.experiments.shared_search import SharedSearch, done_before
 
         sweep = sweeps.with_overrides(sweeps.load(self.file), arguments)
+        check_choices(sweeps.listed_overrides(sweep))
         self._name_runs_by_what_varies(sweep)
         at_once = self._at_once()
         folder = Path(self.config.hydra.sweep.dir)

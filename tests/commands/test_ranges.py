@@ -53,6 +53,10 @@ WRONG = {
     "data.cache_dir=null": "must be a word",
     "epochs=null": "epochs=null must be",
     "out=[a,b]": "out=[a,b] must be a word, one folder",
+    "loss=[mae]": "loss=[mae] must name one of the choices below conf/loss",
+    "loss=[[mae]]": "must name one of the choices below conf/loss",
+    "experiment=../../elsewhere": "must name one of the choices below conf/experiment",
+    "experiment=[digits,/elsewhere]": "must name one of the choices below conf/experiment",
     "data=5": "data=5 must name one of the choices below conf/data",
     "teacher=xyz": "teacher=xyz must be one of its choices, or a mapping of settings",
 }

@@ -1,6 +1,7 @@
 """Sweep files: W&B's own checks, the jobs they mean, and the way back through Hydra's grammar."""
 
 import random
+import time
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def test_wandbs_agent_types_the_same_overrides(file):
 
 
 @pytest.mark.parametrize(
-    "value", [3, 1e-05, 0.1, True, None, "mae", "", "a b", "it's", "a=b,c", "../x/y.ckpt", "~/d", "[x", "ä{", [1, "a b"]]
+    "value", [3, 1e-05, 0.1, True, None, "mae", "", "a b", "it's", "a=b,c", "../x/y.ckpt", "~/d", "[x", "ä{", [1, "a b"], "ä", "a\\b'", "'\\", "\n"]
 )
 def test_values_come_back_through_hydras_grammar(value):
     (text,) = sweeps.as_overrides({"key": value})
@@ -116,6 +117,17 @@ def test_random_jobs_are_the_same_each_time():
         ({"parameters": {"trusted": {"value": ["joblib"]}}}, "trusted is not for a file to say"),
         ({"parameters": {"network._target_": {"value": "os.mkdir"}}}, "_target_ is not for a file to say"),
         ({"parameters": {"hydra.run.dir": {"value": "elsewhere"}}}, "hydra.run.dir is not for a file to say"),
+        ({"parameters": {"out": {"value": "elsewhere"}}}, "out is not for a file to say"),
+        ({"parameters": {"data.cache_dir": {"value": "elsewhere"}}}, "data.cache_dir is not for a file to say"),
+        ({"parameters": {"network._args_": {"value": [1]}}}, "_args_ is not for a file to say"),
+        ({"parameters": {"loss": {"values": [["${oc.env:HOME}"]]}}}, r"holds '\$\{oc.env:HOME\}': nothing in a file is resolved"),
+        ({"parameters": {"${seed}": {"value": 1}}}, r"parameters\.\$\{seed\} is not as in"),
+        ({"metric": {"name": "${seed}"}}, "nothing in a file is resolved"),
+        ({"run_cap": 10**12}, "asks for more than 10000 jobs"),
+        ({"method": "grid", "parameters": {key: {"values": [0] * 100} for key in "abc"}}, "asks for more than 10000 jobs"),
+        ({"parameters": {"x": {"min": 0.0, "max": 1e308}}}, "holds a number beyond 1e[+]39"),
+        ({"parameters": {"x": {"distribution": "normal", "sigma": 0}}}, "x: what it would draw is no number"),
+        ({"parameters": {"x": {"distribution": "log_uniform", "min": 0, "max": 1000}}}, "what it would draw is no number"),
         ({"method": "grid"}, "method grid takes no distribution"),
         ({"metric": None}, "method bayes needs a metric"),
         ({"metric": {"name": "kid", "goal": "best"}}, "minimize or maximize"),
@@ -147,6 +159,23 @@ def test_missing_or_broken_files_get_one_line(tmp_path):
         with pytest.raises(UserError, match="is not YAML") as caught:
             sweeps.load(tmp_path / "broken.yaml")
         assert "\n" not in str(caught.value)
-    (tmp_path / "broken.yaml").write_text(f"{hostile}&a [*a]}}}}}}")
-    with pytest.raises(UserError, match=r"parameters\.loss\.values"):
-        sweeps.load(tmp_path / "broken.yaml")
+    tens = "".join(f"x{i}: &x{i} [{','.join([f'*x{i - 1}'] * 10)}]\n" for i in range(1, 9))  # a billion in eight lines
+    bomb = f"x0: &x0 0\n{tens}program: src/train.py\nmethod: grid\nparameters: {{loss: {{value: *x8}}}}"
+    for content in (f"{hostile}&a [*a]}}}}}}", bomb):
+        (tmp_path / "broken.yaml").write_text(content)
+        with pytest.raises(UserError, match="is no sweep file: it holds more than 100000 values"):
+            sweeps.load(tmp_path / "broken.yaml")
+
+
+def test_a_files_name_is_not_resolved(tmp_path):
+    file = tmp_path / "${oc.env:HOME}.yaml"
+    file.write_text(yaml.safe_dump(BAYES))
+    with pytest.raises(UserError, match=r"its path holds \$\{"):
+        sweeps.load(file)
+
+
+def test_many_random_jobs_take_no_time_for_each_other():
+    sweep = {**BAYES, "method": "random", "run_cap": 300}
+    begun = time.process_time()
+    assert len(sweeps.known_jobs(sweep, lambda job: None)) == 300
+    assert time.process_time() - begun < 3

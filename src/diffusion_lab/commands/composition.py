@@ -34,6 +34,7 @@ from diffusion_lab.errors import UserError
 from diffusion_lab.experiments.names import run_name
 
 NAMES = ("name", "data.name")  # of folders below outputs/
+LISTS = ("metrics/figures", "experiment", "augment")  # groups of which several choices make sense together
 
 
 def prepare_hydra() -> None:
@@ -153,9 +154,15 @@ def check_choices(overrides: Sequence[str]) -> None:
             _check_names(override.input_line, values)
             continue
         for value in values:
-            words = value if isinstance(value, list) else [value]  # a choice's settings, as a mapping, are merged into it
-            if not words or not all(isinstance(word, str | dict) for word in words):
+            words = value if isinstance(value, list) and group in LISTS else [value]
+            if not words or not all(map(_is_choice, words)):
                 raise UserError(f"{override.input_line} must name one of the choices below conf/{group}")
+
+
+def _is_choice(word: object) -> bool:
+    """Whether it may name a choice: no file elsewhere, which Hydra would read too. A choice's settings, as a mapping, are
+    merged into it."""
+    return isinstance(word, dict) or (isinstance(word, str) and not word.startswith("/") and ".." not in Path(word).parts)
 
 
 def _check_names(typed: str, values: list) -> None:

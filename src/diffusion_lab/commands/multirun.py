@@ -60,7 +60,8 @@ class MultirunReport(Callback):
             from diffusion_lab.commands.report import write
             from diffusion_lab.reports.collect import find_runs
 
-            write(find_runs(folder), folder, objective)
+            here = find_runs(folder.resolve())
+            write(list(dict.fromkeys([*here, *runs])), folder, objective)  # with out=a,b the jobs are elsewhere
         else:
             from diffusion_lab.reports.render import print_report
             from diffusion_lab.reports.report import report

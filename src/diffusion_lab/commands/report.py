@@ -50,6 +50,8 @@ def report_folder(folder: str, overrides: list[str]) -> None:
         raise UserError(f"objective={objective} must be one of {', '.join(sorted(known) or FIGURES)}")
     if not runs:
         raise UserError(f"{folder} holds no runs (looked for results.json and config.yaml, also in subfolders)")
+    if all("~" in run.folder.name for run in runs):
+        raise UserError(f"{folder} holds only runs that were set aside, as {runs[0].folder.name}: copy one without its ~")
     write(runs, Path(folder), objective)
 
 

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import yaml
@@ -95,17 +95,26 @@ def _whole_in(text: str) -> int:
     return int(text)
 
 
-def _check_modest(node: object) -> None:
-    """Raise ValueError for what has more leaves than any config, as YAML's aliases of aliases make billions of a few lines,
-    and for what is no plain value, as a date, a set or bytes."""
-    left, nodes = MOST_NODES, [node]
-    while nodes:
+def nodes_in(node: object) -> Iterator[object]:
+    """`node` and all that is in it, nested or not.
+
+    Raises:
+        ValueError: that is more than any config holds, as YAML's aliases of aliases make billions of a few lines.
+    """
+    nodes = [node]
+    for _ in range(MOST_NODES):
         node = nodes.pop()
-        if not isinstance(node, PLAIN) or (isinstance(node, dict) and not all(isinstance(key, str) for key in node)):
-            raise ValueError("damaged")
+        yield node
         nodes += node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
-        left -= 1
-        if left < 0:
+        if not nodes:
+            return
+    raise ValueError(f"it holds more than {MOST_NODES} values")
+
+
+def _check_modest(node: object) -> None:
+    """Raise ValueError for what is larger than any config, and for what is no plain value, as a date, a set or bytes."""
+    for each in nodes_in(node):
+        if not isinstance(each, PLAIN) or (isinstance(each, dict) and not all(isinstance(key, str) for key in each)):
             raise ValueError("damaged")
 
 

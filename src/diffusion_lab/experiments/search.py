@@ -52,7 +52,7 @@ def propose(parameters: dict, method: str, goal: str, done: list[tuple[dict, flo
         else GPSampler(seed=seed, n_startup_trials=4, deterministic_objective=False)
     )
     study = optuna.create_study(direction=goal, sampler=sampler)
-    for job, figure in done:
+    for job, figure in done if method == "bayes" else ():  # random asks nothing of what was before
         study.add_trial(_trial(job, figure, sampled, distributions))
     jobs = []
     for _ in range(count):
@@ -70,7 +70,8 @@ def check(parameters: dict, method: str) -> None:
         if method == "grid":
             _listed(key, parameter)
         elif "value" not in parameter:
-            _distribution(key, parameter)
+            if _distribution(key, parameter) is UNIFORM and not _has_ends(parameter):
+                raise ValueError(f"parameter {key}: what it would draw is no number")
 
 
 def _listed(key: str, parameter: dict) -> list:
@@ -120,6 +121,16 @@ def _kind(parameter: dict) -> str:
         return parameter["distribution"]
     whole = all(isinstance(parameter.get(bound), int) for bound in ("min", "max"))
     return "int_uniform" if whole else "uniform"
+
+
+def _has_ends(parameter: dict) -> bool:
+    """Whether the least and the largest value that may be drawn are numbers."""
+    if "probabilities" in parameter:
+        return True
+    try:
+        return all(math.isfinite(_value(parameter, share)) for share in (0.0, 1.0))
+    except (ArithmeticError, ValueError):  # StatisticsError, as of sigma: 0, is a ValueError
+        return False
 
 
 def _value(parameter: dict, drawn):

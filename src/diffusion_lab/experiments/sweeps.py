@@ -4,6 +4,7 @@ A job is a dict of override keys to values. The same file gives the same jobs ea
 which was killed finds its finished jobs again.
 """
 
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +16,14 @@ from pydantic import StringConstraints, TypeAdapter, ValidationError
 from typing_extensions import TypeAliasType, TypedDict
 
 from diffusion_lab.errors import UserError
+from diffusion_lab.experiments.reading import LARGEST, nodes_in
 from diffusion_lab.files import write_text
 
-MOST_JOBS = 100_000  # of a grid
+MOST_JOBS = 10_000  # of a sweep, each of a minute or more
 METHODS = ("grid", "random", "bayes")
+# What is written, and where, and what is called, is for the command line alone. What is only read a file may name:
+# data.root, checkpoint, init_from, resume_from.
+NOT_FOR_A_FILE = ("trusted", "out", "data.cache_dir", "trial")
 
 Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*([./@][A-Za-z0-9_]+)*$")]  # as Hydra has them
 Value = TypeAliasType("Value", "str | int | float | bool | list[Value] | None")
@@ -65,6 +70,8 @@ def load(file: str | Path) -> dict:
     """
     if not Path(file).is_file():
         raise UserError(f"{file} is not a file; sweep files are in sweeps/")
+    if "${" in str(Path(file).resolve()):
+        raise UserError(f"{file}: its path holds ${{, which Hydra would resolve: rename it")
     try:
         sweep = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
@@ -74,11 +81,24 @@ def load(file: str | Path) -> dict:
     for key in ("program", "method", "parameters"):
         if key not in sweep:
             raise UserError(f"{file} has no `{key}`, which a W&B sweep file needs")
+    _check_plain(sweep, file)
     _check_types(sweep, file)
     _check(sweep, file)
     if sweep["method"] != "grid" and not sweep.get("run_cap"):
         raise UserError(f"{file}: method {sweep['method']} has no end of its own; give run_cap: 20, say")
     return sweep
+
+
+def _check_plain(sweep: dict, file: str | Path) -> None:
+    """Raise UserError for what would be resolved, but for W&B's own ${args} in `command`, and for more than any sweep says."""
+    try:
+        for value in nodes_in([part for key, part in sweep.items() if key != "command"]):
+            if isinstance(value, str) and "${" in value:
+                raise UserError(f"{file} holds {value!r}: nothing in a file is resolved, so write the value itself")
+            if isinstance(value, int | float) and LARGEST < abs(value) < math.inf:
+                raise UserError(f"{file} holds a number beyond {LARGEST:g}")
+    except ValueError as error:
+        raise UserError(f"{file} is no sweep file: {error}") from error
 
 
 def _check_types(sweep: dict, file: str | Path) -> None:
@@ -97,7 +117,7 @@ def _check(sweep: dict, file: str | Path) -> None:
     if sweep["method"] not in METHODS:
         raise UserError(f"{file}: method {sweep['method']!r} is not one of {', '.join(METHODS)}")
     for key in sweep["parameters"]:
-        if key == "trusted" or key.startswith("hydra") or key.endswith("_target_"):
+        if key in NOT_FOR_A_FILE or key.startswith("hydra") or any(part.startswith("_") for part in re.split("[./@]", key)):
             raise UserError(f"{file}: {key} is not for a file to say: type it on the command line")
     if not sweep["parameters"]:
         raise UserError(f"{file}: parameters must name at least one")
@@ -114,6 +134,15 @@ def _check(sweep: dict, file: str | Path) -> None:
         check(sweep["parameters"], sweep["method"])
     except ValueError as error:
         raise UserError(f"{file}: {error}") from error
+    _check_count(sweep, file)
+
+
+def _check_count(sweep: dict, where: str | Path) -> None:
+    count = sweep.get("run_cap", 0)
+    if sweep["method"] == "grid":
+        count = math.prod(len(parameter.get("values", [0])) for parameter in sweep["parameters"].values())
+    if count > MOST_JOBS:
+        raise UserError(f"{where} asks for more than {MOST_JOBS} jobs: leave some out")
 
 
 def _check_early_terminate(settings: dict, file: str | Path) -> None:
@@ -137,7 +166,9 @@ def with_overrides(sweep: dict, overrides: list[str]) -> dict:
         else:
             text = override.get_value_element_as_str()
             parameters[key] = {"value": yaml.safe_load(text) if text else ""}
-    return {**sweep, "parameters": parameters}
+    sweep = {**sweep, "parameters": parameters}
+    _check_count(sweep, "the sweep")
+    return sweep
 
 
 def job_count(sweep: dict) -> int:
@@ -185,6 +216,15 @@ def as_overrides(job: dict) -> list[str]:
     return [f"{key}={hydra_text(value)}" for key, value in job.items()]
 
 
+def listed_overrides(sweep: dict) -> list[str]:
+    """Each value that a parameter lists, as an override."""
+    overrides = []
+    for key, parameter in sweep["parameters"].items():
+        values = [parameter["value"]] if "value" in parameter else parameter.get("values", [])
+        overrides += [f"{key}={hydra_text(value)}" for value in values]
+    return overrides
+
+
 def save(sweep: dict, folder: str | Path) -> None:
     """Keep the sweep as it was run, overrides included, as sweep.yaml beside its runs."""
     write_text(Path(folder, "sweep.yaml"), yaml.safe_dump(sweep, sort_keys=False))
@@ -196,6 +236,7 @@ def hydra_text(value) -> str:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list):
         return f"[{','.join(map(hydra_text, value))}]"
-    if isinstance(value, int | float) or re.fullmatch(r"[\w./+:-]+", value):
+    if isinstance(value, int | float) or re.fullmatch(r"[\w./+:-]+", value, re.ASCII):
         return str(value)
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    # a backslash means another one, or a quote, only before a quote and at the end
+    return "'" + re.sub(r"(\\*)('|\Z)", lambda found: 2 * found[1] + found[2].replace("'", "\\'"), value) + "'"
