@@ -1,4 +1,4 @@
-from diffusion_lab.wording import counted, duration
+from diffusion_lab.wording import counted, duration, one_line
 
 
 def test_one_is_no_plural():
@@ -8,3 +8,8 @@ def test_one_is_no_plural():
 
 def test_durations_are_in_a_unit_that_suits_them():
     assert [duration(seconds) for seconds in (5.4, 89, 90, 5000, 5400)] == ["5 s", "89 s", "2 min", "83 min", "1.5 h"]
+
+
+def test_what_steers_a_terminal_is_written_out():
+    assert one_line("a\n\t b") == "a b"
+    assert one_line("\x1b[2Jä \u202e\udce4") == r"\x1b[2Jä \u202e\udce4"

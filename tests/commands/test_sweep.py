@@ -125,6 +125,7 @@ def test_samplers_of_one_checkpoint(tmp_path):
     [
         ("sweep", ["none.yaml"], "none.yaml is not a file"),
         ("sweep", ["broken.yaml"], "has no `program`"),
+        ("sweep", ["group.yaml", "--dry-run"], "loss=[[mae],[mse]] must name one of the choices below conf/loss"),
         ("sweep", ["elsewhere.yaml"], "program src/other.py is not run: it must be src/train.py or src/evaluate.py"),
         ("sweep", ["elsewhere.yaml", "--dry-run"], "program src/other.py is not run"),
         (
@@ -141,19 +142,33 @@ def test_samplers_of_one_checkpoint(tmp_path):
         ("evaluate", [], "checkpoint=FILE is missing"),
         ("report", ["nowhere"], "nowhere is not a folder"),
         ("report", ["empty"], "empty holds no runs (looked for results.json"),
+        ("report", ["aside"], "aside holds only runs that were set aside, as run~1: copy one without its ~"),
         ("report", ["empty", "objective=speed"], "objective=speed must be one of kid, fid"),
         ("report", ["empty", "metric=kid"], "metric is not an option of report.py"),
     ],
 )
 def test_mistakes_get_one_line_and_leave_nothing(tmp_path, script, arguments, message):
     (tmp_path / "empty").mkdir()
+    (tmp_path / "aside/run~1").mkdir(parents=True)
+    (tmp_path / "aside/run~1/config.yaml").touch()
     (tmp_path / "broken.yaml").write_text("method: grid")
     (tmp_path / "src").mkdir()
     (tmp_path / "src/other.py").write_text("raise SystemExit(7)")
     (tmp_path / "elsewhere.yaml").write_text("{program: src/other.py, method: grid, parameters: {a: {values: [1]}}}")
+    group = "{program: src/train.py, method: grid, parameters: {loss: {value: [[mae],[mse]]}}}"
+    (tmp_path / "group.yaml").write_text(group)
     assert message in one_line_error(type_command(tmp_path, script, *arguments))
     assert not (tmp_path / "outputs").exists()
     assert not list((tmp_path / "empty").iterdir())
+
+
+def test_a_sweep_over_folders_is_reported_too(tmp_path):
+    small = (*TINY, "epochs=1", "logger=csv", "metrics/figures=[errors]", "schedule=linear", "loss=mae", "seed=0")
+    file = tiny_sweep(tmp_path)
+    result = type_command(tmp_path, "sweep", file, *small, "out=here,there")
+    assert result.returncode == 0, result.stderr
+    assert sorted(path.parent.parent.name for path in tmp_path.rglob("results.json")) == ["here", "there"]
+    assert (tmp_path / "outputs/quick/report.md").is_file()
 
 
 def test_unknown_keys_are_answered_by_hydra(tmp_path):

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from PIL import Image
 
+from diffusion_lab.experiments.runs import Run
 from diffusion_lab.reports.render import html, latex, print_report, write_report
 from diffusion_lab.reports.report import report
 from tests.reports.made import grid, made_run
@@ -71,3 +72,22 @@ def test_what_matters_least_is_left_out_first_and_a_pipe_is_as_wide_as_it_is_tol
     monkeypatch.delenv("COLUMNS")
     print_report(report(runs, "kid", "t", with_pictures=False))
     assert "left out" not in capsys.readouterr().out
+
+
+def test_what_files_say_is_text_on_one_line(tmp_path, capsys):
+    hostile = "<script>\n# heading\n| a | [b](http:c) `d` \x1b[2J"
+    runs = [made_run(tmp_path, 0.2, loss=loss) for loss in ("mae", hostile)]
+    for name in ("failed", "<b>\n# name"):
+        runs.append(Run(tmp_path / name))
+        runs[-1].begin({"seed": 3})
+        runs[-1]._write_results({"status": "failed", "error": hostile})
+    found = report(runs, "kid", "title\n# more")
+    write_report(found, tmp_path)
+    print_report(found)
+    said, (markdown, tables) = capsys.readouterr().out, [(tmp_path / f"report.{it}").read_text() for it in ("md", "tex")]
+    for text in (said, markdown, tables):
+        assert "\x1b" not in text
+        assert not any(line.startswith(("# heading", "# more", "# name", "\\# heading")) for line in text.splitlines())
+    assert r"\<script> # heading \| a \| [b\](http:c) \`d\` \\x1b[2J" in markdown
+    assert not re.search(r"(?<!\\)(<|`)", markdown)
+    assert r"- \<b> # name: failed" in markdown

@@ -16,6 +16,7 @@ from diffusion_lab import ranks
 from diffusion_lab.conf_path import CHECKOUT, PROJECT
 from diffusion_lab.errors import failure_of_own_code, user_error_in
 from diffusion_lab.figures import declared
+from diffusion_lab.wording import one_line
 
 UNKNOWN = "unrecognized arguments: "  # argparse's words
 MOST_ABREAST = 6  # figures in a row
@@ -30,7 +31,7 @@ def exit_on_user_error(function: Callable, *arguments):
         if mistake is None or os.environ.get("HYDRA_FULL_ERROR") == "1":
             raise
         who = "error" if ranks.is_first() else f"error in process {ranks.place().rank}"
-        print(f"{who}: {' '.join(str(mistake).split())}", file=sys.stderr)
+        print(f"{who}: {one_line(mistake)}", file=sys.stderr)
         sys.exit(1)
 
 

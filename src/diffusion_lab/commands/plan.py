@@ -12,7 +12,7 @@ from diffusion_lab.errors import UserError, user_error_in
 from diffusion_lab.experiments.hashes import config_hash
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.reports.render import wide_console
-from diffusion_lab.wording import duration
+from diffusion_lab.wording import duration, one_line
 
 
 @dataclass(frozen=True)
@@ -107,5 +107,5 @@ def _table(jobs: list[Job]) -> Table:
     for column in ("job", *varied, "state"):
         table.add_column(escape(column))
     for number, job in enumerate(jobs):
-        table.add_row(str(number), *(escape(str(job.overrides[key])) for key in varied), escape(job.state))
+        table.add_row(str(number), *(escape(one_line(job.overrides[key])) for key in varied), escape(one_line(job.state)))
     return table

@@ -69,9 +69,8 @@ def check(parameters: dict, method: str) -> None:
             raise ValueError(f"parameter {key} must say its value: 3, or values: [1, 2], or min: 0, max: 1")
         if method == "grid":
             _listed(key, parameter)
-        elif "value" not in parameter:
-            if _distribution(key, parameter) is UNIFORM and not _has_ends(parameter):
-                raise ValueError(f"parameter {key}: what it would draw is no number")
+        elif "value" not in parameter and _distribution(key, parameter) is UNIFORM and not _has_ends(parameter):
+            raise ValueError(f"parameter {key}: what it would draw is no number")
 
 
 def _listed(key: str, parameter: dict) -> list:

@@ -90,7 +90,7 @@ def load(file: str | Path) -> dict:
 
 
 def _check_plain(sweep: dict, file: str | Path) -> None:
-    """Raise UserError for what would be resolved, but for W&B's own ${args} in `command`, and for more than any sweep says."""
+    """Raise UserError for what would be resolved, W&B's own ${args} in `command` aside, and for too much of it."""
     try:
         for value in nodes_in([part for key, part in sweep.items() if key != "command"]):
             if isinstance(value, str) and "${" in value:

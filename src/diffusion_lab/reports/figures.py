@@ -17,6 +17,7 @@ from diffusion_lab.figures import HELD_OUT
 from diffusion_lab.figures import Figure as Declared
 from diffusion_lab.reports.collect import Collection
 from diffusion_lab.reports.ranking import Cell, Ranking, level_text
+from diffusion_lab.wording import one_line
 
 MOST_CURVES = 3  # side by side
 TITLE = 44  # letters of a line above a grid
@@ -130,8 +131,8 @@ def latest_samples(runs: list[Run]) -> Figure | None:
         axis.set_axis_off()
     for axis, (run, (file, picture)) in zip(axes, grids.items(), strict=False):
         axis.imshow(picture)
-        name = "\n".join(wrap(run.folder.name, TITLE)[:3])  # a longer line would leave the picture no room
-        axis.set_title(_literal(f"{name}\n{file.stem.replace('_', ' ')}"), fontsize=7)
+        lines = wrap(run.folder.name, TITLE)[:3]  # a longer line would leave the picture no room
+        axis.set_title("\n".join(map(_literal, [*lines, file.stem.replace("_", " ")])), fontsize=7)
     return figure
 
 
@@ -274,4 +275,4 @@ def _plain(figure: Figure) -> Figure:
 
 def _literal(text: str) -> str:
     """`text` as it is: matplotlib takes what stands between two $ for a formula."""
-    return text.replace("$", r"\$")
+    return one_line(text).replace("$", r"\$")

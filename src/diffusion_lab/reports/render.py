@@ -17,6 +17,7 @@ from rich.table import Table
 
 from diffusion_lab.files import write_text
 from diffusion_lab.reports.report import Report, Section
+from diffusion_lab.wording import one_line
 
 
 def print_report(report: Report, console: Console | None = None) -> None:
@@ -25,11 +26,11 @@ def print_report(report: Report, console: Console | None = None) -> None:
     for section in report.sections:
         if not (section.sentences or section.links) and section.table is None:
             continue
-        console.print(f"\n[bold]{escape(section.title)}")
+        console.print(f"\n[bold]{escape(one_line(section.title))}")
         for sentence in section.sentences:
-            console.print(escape(sentence), soft_wrap=True, highlight=False)
+            console.print(escape(one_line(sentence)), soft_wrap=True, highlight=False)
         for name, file in section.links.items():
-            console.print(escape(f"{name}: {file}"), soft_wrap=True, highlight=False)
+            console.print(escape(one_line(f"{name}: {file}")), soft_wrap=True, highlight=False)
         if section.table is not None and not section.brief:
             console.print(_rich_table(section.table, console.width))
 
@@ -67,14 +68,14 @@ def write_page(report: Report, folder: Path, refresh: int | None) -> Path:
 
 def markdown(report: Report, folder: Path = Path()) -> str:
     """The report as it is to lie in `folder`."""
-    parts = [f"# {report.title}"]
+    parts = [f"# {_plain(report.title)}"]
     for section in report.sections:
-        parts += [f"## {section.title}", *(f"- {sentence}" for sentence in section.sentences)]
+        parts += [f"## {_plain(section.title)}", *(f"- {_plain(sentence)}" for sentence in section.sentences)]
         parts += [f"- [{_bare(name)}]({_link(file, folder)})" for name, file in section.links.items()]
         if section.table is not None:
             parts += ["", _pipes(section.table), ""]
         if section.picture is not None:
-            parts.append(f"![{section.title}](report_pictures/{_slug(section.title)}.png)")
+            parts.append(f"![{_bare(section.title)}](report_pictures/{_slug(section.title)}.png)")
     return "\n".join(parts) + "\n"
 
 
@@ -96,8 +97,13 @@ def html(report: Report, drawn: dict[str, bytes], folder: Path = Path(), refresh
 
 
 def _bare(name: str) -> str:
-    """A name that Markdown takes for nothing else."""
-    return re.sub(r"([\\\[\]|])", r"\\\1", name)
+    """The name of a link, that Markdown takes for nothing else."""
+    return re.sub(r"([\\`<|\[\]])", r"\\\1", one_line(name))
+
+
+def _plain(text: object) -> str:
+    """A text that Markdown takes for no heading, tag, code, cell's end or link: it may come out of any file."""
+    return re.sub(r"(^#|[\\`<|]|\](?=[(:\[]))", r"\\\1", one_line(text))
 
 
 def _link(file: Path, folder: Path) -> str:
@@ -112,11 +118,12 @@ def _rich_table(table: pd.DataFrame, width: int) -> Table:
     shown = Table(header_style="bold", caption_justify="left")
     for name, least in zip(fitting, widths, strict=False):
         justify = "right" if _is_figure(table[name]) else "left"
-        shown.add_column(escape(str(name)), justify=justify, min_width=least - 3)
+        shown.add_column(escape(one_line(name)), justify=justify, min_width=least - 3)
     for row in table[fitting].itertuples(index=False):
-        shown.add_row(*(escape(str(value)) for value in row))
+        shown.add_row(*(escape(one_line(value)) for value in row))
     if len(fitting) < len(widths):
-        shown.caption = f"left out for want of width: {', '.join(str(name) for name in table if name not in fitting)}"
+        left_out = ", ".join(one_line(name) for name in table if name not in fitting)
+        shown.caption = escape(f"left out for want of width: {left_out}")
     return shown
 
 
@@ -126,15 +133,16 @@ def _is_figure(column: pd.Series) -> bool:
 
 def _pipes(table: pd.DataFrame) -> str:
     rows = [table.columns, ["---"] * len(table.columns), *table.itertuples(index=False)]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in row) + " |" for row in rows)
+    return "\n".join("| " + " | ".join(map(_plain, row)) + " |" for row in rows)
 
 
 def _latex_table(section: Section) -> str:
-    styled = section.table.style.hide(axis="index").format(escape="latex").format_index(axis=1, escape="latex")
+    table = section.table.map(lambda cell: one_line(cell) if isinstance(cell, str) else cell)
+    styled = table.style.hide(axis="index").format(escape="latex").format_index(one_line, axis=1, escape="latex")
     body = styled.to_latex(hrules=True)
     for symbol, command in {"±": r"$\pm$", "→": r"$\to$", "×": r"$\times$", "–": "--"}.items():
         body = body.replace(symbol, command)
-    return f"% {section.title}\n{body}".rstrip()
+    return f"% {one_line(section.title)}\n{body}".rstrip()
 
 
 def _png(figure: Figure) -> bytes:
