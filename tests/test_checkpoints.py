@@ -169,7 +169,7 @@ def test_a_checkpoint_of_before_is_opened_as_it_was(file, tmp_path):
     assert load_checkpoint(tmp_path / "older.ckpt").config["metrics"]["figures"]["kid"]["subsets"] == 7
 
 
-def test_a_setting_is_looked_at_before_the_call():
+def test_a_setting_is_looked_at_before_the_call(caplog):
     with pytest.raises(UserError, match=r"network\.depth does not belong to UNet, which takes channels, image_size"):
         build({"_target_": "diffusion_lab.networks.unet.UNet", "channels": 1, "image_size": 8, "depth": 3}, "network")
     with pytest.raises(UserError, match=r"network\.image_size is missing: UNet needs it"):
@@ -185,6 +185,7 @@ def test_a_setting_is_looked_at_before_the_call():
             build({"_target_": f"{__name__}.refused", "end": wrong}, "schedule")
     with pytest.raises(UserError, match=r"network\._target_=no\.such cannot be imported"):
         build({"_target_": "no.such"}, "network")
+    assert not caplog.records  # the error is all that is said
     with pytest.raises(UserError, match="network=5 is no part"):
         build(5, "network")
 

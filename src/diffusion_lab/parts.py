@@ -9,8 +9,9 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any, get_args, get_type_hints, is_typeddict
 
+from hydra._internal.utils import _locate
 from hydra.errors import InstantiationException
-from hydra.utils import get_object, instantiate
+from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
@@ -59,7 +60,7 @@ def _check(node: Any, where: str, more: dict) -> None:
 def _target(name: Any, where: str) -> Callable:
     """The class or function of that name."""
     try:
-        found = get_object(name)
+        found = _locate(name)  # and not get_object, which logs in three lines what fails
     except Exception as error:
         raise UserError(f"{where}._target_={name} cannot be imported: {' '.join(str(error).split())}") from error
     if not callable(found):
