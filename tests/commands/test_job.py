@@ -3,7 +3,8 @@
 import pytest
 from omegaconf import OmegaConf
 
-from diffusion_lab.commands.job import attempt
+from diffusion_lab.commands.job import alone, attempt
+from diffusion_lab.errors import Diverged, StoppedEarly
 from diffusion_lab.experiments.runs import Run
 
 
@@ -21,3 +22,14 @@ def test_a_kill_before_a_run_begins_leaves_no_folder(is_multirun, tmp_path):
     attempt(work, lambda cfg: {}, OmegaConf.create({"objective": "kid"}), run, is_multirun)
     assert seen == [False]
     assert run.config() == {"epochs": 1}
+
+
+@pytest.mark.parametrize(("end", "status"), [(Diverged, "failed"), (StoppedEarly, "stopped early")])
+@pytest.mark.parametrize("begins", [True, False])
+def test_why_a_run_came_to_nothing_is_noted_where_it_had_begun(begins, end, status, tmp_path):
+    run, config = Run(tmp_path / "run"), {"epochs": None, "steps": 5}
+    with pytest.raises(end), alone(run, config):
+        if begins:
+            run.begin(config)
+        raise end("after step 3")
+    assert [run.results().get(key) for key in ("status", "error")] == ([status, "after step 3"] if begins else [None, None])

@@ -50,6 +50,7 @@ def test_few_images_are_seen_more_often_and_what_was_typed_stays(tmp_path):
     said = choices_said(cfg)
     assert said.startswith("chosen for 301 images of about 70 x 50 px: data.image_size=48, epochs=498 (149,898 images seen)")
     assert "metrics.samples=120;" in said  # four times the 30 that are held out
+    assert "epochs" not in choices_said(composed("train", "data=folder", f"data.root={root}", "steps=9"))
     typed = composed("train", "data=folder", f"data.root={root}", "epochs=3", "data.image_size=32", "metrics.samples=1000")
     assert (typed.epochs, typed.data.image_size, choices_said(typed)) == (3, 32, None)
     assert choices_said(composed("train")) is None

@@ -411,10 +411,11 @@ def test_a_run_that_was_set_aside_is_gone_on_with(run_of, tmp_path, monkeypatch)
     assert len(list(tmp_path.glob("run~*"))) == 1
 
 
+@pytest.mark.parametrize("budget", ["epochs=2", "steps=9", "minutes=1"])
 @pytest.mark.parametrize("is_multirun", [False, True], ids=["one run", "of a multirun"])
-def test_a_diverged_run_fails_and_never_ranks(tmp_path, is_multirun, capsys):
+def test_a_diverged_run_fails_and_never_ranks(tmp_path, is_multirun, budget, capsys):
     """It ranked first: its images were black, which KID likes better than a beginner's digits."""
-    cfg = composed("train", *TINY, "logger=csv", "optimizer.lr=1e9")
+    cfg = composed("train", budget, *TINY[1:], "logger=csv", "optimizer.lr=1e9")
     if is_multirun:
         assert train(cfg, str(tmp_path / "run"), is_multirun=True) == np.inf
     else:
@@ -424,6 +425,9 @@ def test_a_diverged_run_fails_and_never_ranks(tmp_path, is_multirun, capsys):
     run = Run(tmp_path / "run")
     assert run.results()["status"] == "failed"
     assert "training diverged" in run.results()["error"]
+    assert run.results()["config_hash"] == config_hash(run.config())
+    assert run.config()["model"]["conditions"]["names"]  # not what was typed alone
+    assert not list(tmp_path.glob("run~*"))
     assert not run.resumable
     assert not report([run], "kid", "test").cells.size
 

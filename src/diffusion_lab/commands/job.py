@@ -42,7 +42,7 @@ def attempt(
     run.remove_if_empty(above=0)  # which Hydra has made: a kill before the run begins leaves none
     if not is_multirun:
         try:
-            return exit_on_user_error(_noting_divergence, work, resolved, cfg, run)
+            return exit_on_user_error(work, cfg, run)
         finally:
             if ranks.is_first():
                 run.remove_if_empty()
@@ -52,8 +52,6 @@ def attempt(
         return results
     except StoppedEarly as stop:
         log.info("%s: %s", run.folder.name, stop)
-        if ranks.is_first():
-            run.stop_early(str(stop), resolved(cfg))
         return None
     except Exception as error:
         mistake = user_error_in(error) or failure_of_own_code(error)
@@ -65,7 +63,8 @@ def attempt(
             return None
         config = _config_of(cfg, resolved)
         with contextlib.suppress(UserError):  # that the folder holds somebody else's files, as was said
-            run.begin(config)  # sets aside a finished run of another configuration, which a failure must not overwrite
+            if config_hash(run.config()) != config_hash(config):  # else what it has said of itself stays
+                run.begin(config)  # sets aside a finished run of another configuration, which a failure must not overwrite
             run.fail(reason, config)
         return None
 
@@ -76,17 +75,6 @@ def _config_of(cfg: DictConfig, resolved: Callable[[DictConfig], dict]) -> dict:
         return resolved(cfg)
     except Exception:
         return plain(cfg)
-
-
-def _noting_divergence(work: Callable, resolved: Callable, cfg: DictConfig, run: Run) -> dict:
-    """`work(cfg, run)`; that the training went astray is written to results.json, so that no report takes it for an
-    unfinished one."""
-    try:
-        return work(cfg, run)
-    except Diverged as error:
-        if ranks.is_first():
-            run.fail(str(error), resolved(cfg))
-        raise
 
 
 def to_minimise(results: dict | None, objective: str) -> float:
@@ -120,6 +108,18 @@ class Work:
 
 
 @contextlib.contextmanager
+def _noting_its_end(run: Run, config: dict) -> Iterator[None]:
+    """Write to results.json why a run that had begun came to no results, so that no report takes it for an unfinished one."""
+    try:
+        yield
+    except (Diverged, StoppedEarly) as end:
+        if config_hash(run.config()) == config_hash(config):
+            note = run.fail if isinstance(end, Diverged) else run.stop_early
+            note(str(end), config)
+        raise
+
+
+@contextlib.contextmanager
 def alone(run: Run, config: dict) -> Iterator[Work]:
     """Be the only process that works in `run`'s folder; what `config` gave there already is not run again. Of several that
     share a training, the first one is; the others are told what it found, and leave when it is done."""
@@ -144,7 +144,8 @@ def alone(run: Run, config: dict) -> Iterator[Work]:
             log.info("%s is finished: its results are shown, nothing is run again", run.folder.name)
         results = run.results() if finished else None
         ranks.from_first(results)
-        yield Work(run, config, results)
+        with _noting_its_end(run, config):
+            yield Work(run, config, results)
         ranks.wait()
     finally:
         Path(lock.lock_file).unlink(missing_ok=True)

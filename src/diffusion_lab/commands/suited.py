@@ -88,7 +88,7 @@ def choices_said(cfg: DictConfig) -> str | None:
     chosen = []
     if cfg.data._get_node("image_size")._is_interpolation():
         chosen.append(f"data.image_size={cfg.data.image_size}")
-    if cfg._get_node("epochs")._is_interpolation():
+    if cfg._get_node("epochs")._is_interpolation() and not (cfg.steps or cfg.minutes):
         chosen.append(f"epochs={cfg.epochs} ({cfg.epochs * found.count:,} images seen)")
     if cfg.metrics._get_node("samples")._is_interpolation() and cfg.metrics.samples < SCORED:
         chosen.append(f"metrics.samples={cfg.metrics.samples}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import shlex
@@ -100,6 +101,7 @@ def training_config(cfg: DictConfig, run: Run) -> dict:
     Raises:
         UserError: a mistake that can be found without importing torch.
     """
+    cfg = copy.deepcopy(cfg)  # what was typed stays, so that it can be resolved again
     take_first(cfg, run, training_config)
     check(cfg)
     if cfg.steps or cfg.minutes:
