@@ -158,6 +158,8 @@ def fit(config: dict, run: Run) -> dict:
     task.check(model, setting)
     shorter = fitting.shorter_training(config)
     module = fitting.training_of(task, model, setting)
+    if shorter:
+        fitting.check_sound(shorter, module)
     say_network(config, module, computer, len(images.train))
     if ranks.is_first():
         if config["rehearsal"] and not (shorter or run.has_begun(config)):

@@ -48,6 +48,7 @@ from diffusion_lab.training.callbacks import (
     StopEarly,
     Throughput,
 )
+from diffusion_lab.training.kept import is_sound
 from diffusion_lab.training.midway import Midway
 from diffusion_lab.training.module import Training
 from diffusion_lab.training.saving import Kept, KeptEvery, SafeCheckpoints, best_score
@@ -178,11 +179,22 @@ def shorter_training(config: dict) -> Checkpoint | None:
     try:
         behind = _behind(checkpoint)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"resume_from={checkpoint.path} holds no training that can go on: it is damaged") from error
+        raise _damaged(checkpoint) from error
     for key, done in behind.items():
         if config.get(key) and config[key] <= done:
             raise UserError(f"resume_from={checkpoint.path} has {done} {key} behind it: take more than {key}={config[key]}")
     return checkpoint
+
+
+def check_sound(shorter: Checkpoint, module: Training) -> None:
+    """Raise UserError where what `shorter` keeps of its training is not what `module` could go on with."""
+    if not is_sound(shorter.state, module):
+        raise _damaged(shorter)
+
+
+def _damaged(shorter: Checkpoint) -> UserError:
+    said = "holds no training that can go on: it is damaged. Take another, or init_from=FILE, which takes its weights alone"
+    return UserError(f"resume_from={shorter.path} {said}")
 
 
 def _behind(checkpoint: Checkpoint) -> dict[str, int | float]:
