@@ -116,6 +116,27 @@ def test_what_is_no_value_is_one_line(typed):
 
 
 @pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("betas=[a,b]", "optimizer.betas=['a', 'b'] must be two numbers in [0, 1), such as [0.9,0.95]"),
+        ("betas=[0.9]", "optimizer.betas=[0.9] must be two numbers"),
+        ("betas=[0.9,1]", "optimizer.betas=[0.9, 1] must be two numbers"),
+        ("betas=null", "optimizer.betas=null must be two numbers"),
+        ("eps=a", "optimizer.eps=a must be a number in [0, inf)"),
+        ("betas=[0.9,0.99]", None),
+    ],
+)
+def test_settings_of_an_optimizer_that_its_choice_leaves_out_have_a_range_too(typed, said):
+    cfg = composed("train", "optimizer=muon", f"+optimizer.{typed}")
+    if said is None:
+        check(cfg)
+        return
+    with pytest.raises(UserError) as caught:
+        check(cfg)
+    assert str(caught.value).startswith(said)
+
+
+@pytest.mark.parametrize(
     ("typed", "every", "said"),
     [
         ("monitor=val/kid", 99, "monitor=val/kid is never measured: take metrics.every_n_epochs=18 or less"),

@@ -1,5 +1,6 @@
 """Muon beside torch's own: the same steps of matrices, and AdamW's of all else."""
 
+import math
 from copy import deepcopy
 
 import pytest
@@ -65,6 +66,25 @@ def test_newton_and_schulzs_steps_are_those_of_the_formula():
         expected = 3.4445 * expected - 4.775 * gram @ expected + 2.0315 * gram @ gram @ expected
     torch.testing.assert_close(orthogonal(matrix), expected)
     torch.testing.assert_close(orthogonal(matrix.float()), expected.float(), rtol=1e-4, atol=1e-5)
+
+
+def test_small_singular_values_grow_and_stay_small():
+    """As the docstring says: at 0.0015 of the norm they come near 1, below they grow at most 485 times."""
+    of_norm = torch.tensor([0.9, 0.4, 0.1, 0.03, 0.0015, 0.001, 0.0001], dtype=torch.float64)
+    values = torch.cat([of_norm, (1 - of_norm.square().sum()).sqrt()[None]]).float()
+    found = orthogonal(values.diag()).diagonal()
+    assert found[[0, 1, 2, 3, 4, 7]].min() > 0.67 and found.max() < 1.21
+    assert found[5:7].tolist() == pytest.approx([0.4705, 0.0485], abs=1e-3)
+
+
+@pytest.mark.parametrize("value", [1e30, math.inf, math.nan])
+def test_a_gradient_that_overflows_is_seen_in_the_weights(value):
+    """It was divided by an infinite norm: a step of zero, and a training that stood still without a word."""
+    layer = nn.Linear(3, 3, bias=False)
+    optimizer = Muon(layer.parameters())
+    layer.weight.grad = torch.full((3, 3), value)
+    optimizer.step()
+    assert layer.weight.isnan().all()
 
 
 def test_gradients_of_zero_move_nothing():

@@ -109,7 +109,7 @@ class Work:
 
 @contextlib.contextmanager
 def _noting_its_end(run: Run, config: dict) -> Iterator[None]:
-    """Write to results.json why a run that had begun came to no results, so that no report takes it for an unfinished one."""
+    """Write to results.json why a run that had begun has no results, so that no report takes it for an unfinished one."""
     try:
         yield
     except (Diverged, StoppedEarly) as end:

@@ -85,6 +85,7 @@ REAL = {  # key: an interval
     "optimizer.lr": "(0, inf)",
     "optimizer.weight_decay": "[0, inf)",
     "optimizer.momentum": "[0, 1)",
+    "optimizer.eps": "[0, inf)",
     "learning_rate.warmup": "[0, 1]",
     "trainer.gradient_clip_val": "(0, inf)",
     "variance.vlb_weight": "[0, inf)",
@@ -195,6 +196,7 @@ MAY_BE_NULL = (
 )
 FOUND = ("data.num_classes", "model.conditions.count")  # of a folder
 NEVER_NULL = {*WHOLE, *REAL, *SWITCHES, "data.cache_dir", "data.name", "data.on_error", "data.image_size", "compile"}
+NEVER_NULL |= {"optimizer.betas"}
 NEVER_NULL -= {*MAY_BE_NULL, *FOUND}
 PARTS = (  # each has a _target_
     *("task", "model", "network", "space", "schedule", "level", "target", "loss", "weighting", "criterion", "teacher"),
@@ -265,6 +267,7 @@ def _rules() -> Iterator[tuple]:
         known = {str(choice) for choice in choices}
         wrong = lambda value, known=known: str(value) not in known or isinstance(value, ListConfig | DictConfig)  # noqa: E731
         yield key, wrong, f"one of {', '.join(map(str, choices))}"
+    yield "optimizer.betas", _are_no_betas, "two numbers in [0, 1), such as [0.9,0.95]"
     for key in SWITCHES:
         yield key, lambda value: not isinstance(value, bool), "true or false"
     for key in WORDS:
@@ -276,6 +279,10 @@ def _rules() -> Iterator[tuple]:
 def _is_no_size(value) -> bool:
     pair = list(value) if isinstance(value, ListConfig) and len(value) == 2 else [value]
     return not all(type(side) is int and 1 <= side <= LARGEST for side in pair)
+
+
+def _are_no_betas(value) -> bool:
+    return not (isinstance(value, ListConfig) and len(value) == 2 and all(_is_within(each, "[0, 1)") for each in value))
 
 
 def _check_any(key: str, value) -> None:

@@ -49,7 +49,7 @@ def _wanted(fresh: dict, kept: dict, scaled: bool) -> dict:
 
 
 def _is_such(found: object, wanted: object) -> bool:
-    """Whether `found` is built as `wanted`, its tensors of the same shape and type, and finite where those are; all else is equal."""
+    """Whether `found` is built as `wanted`: tensors of the same shape and type, finite where those are; all else equal."""
     if isinstance(wanted, dict):
         same = isinstance(found, dict) and found.keys() == wanted.keys()
         return same and all(_is_such(found[key], each) for key, each in wanted.items())
@@ -58,7 +58,9 @@ def _is_such(found: object, wanted: object) -> bool:
         return same and all(map(_is_such, found, wanted))
     if isinstance(wanted, Tensor):
         same = isinstance(found, Tensor) and _form(found) == _form(wanted)
-        same = same and found.untyped_storage().nbytes() >= found.nbytes  # else numbers share a place, and none can be written
+        same = (
+            same and found.untyped_storage().nbytes() >= found.nbytes
+        )  # else numbers share a place, and none can be written
         return same and torch.equal(found.isfinite(), wanted.isfinite().cpu())
     return not isinstance(found, Tensor) and bool(found == wanted)
 

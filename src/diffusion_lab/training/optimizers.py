@@ -9,8 +9,11 @@ A, B, C = 3.4445, -4.775, 2.0315  # of Newton-Schulz's steps, steepest at 0 (Jor
 
 
 class Muon(torch.optim.AdamW):
-    """Muon for the weights of linear layers and convolutions, AdamW for all else (Jordan 2024; Liu et al. 2025,
+    """Muon for every parameter of two dimensions or more, AdamW for all else (Jordan 2024; Liu et al. 2025,
     arXiv:2502.16982).
+
+    These are not the weights of layers between layers alone: embeddings of classes and of places, the first layer and the
+    last are among them, which Jordan's post and torch.optim.Muon leave to AdamW.
 
     A convolution's weight (out, in, h, w) is the matrix (out, in * h * w), which torch.optim.Muon does not take. A step has
     the root mean square that AdamW's have (eq. 4 there), so that one learning rate does for both.
@@ -58,15 +61,17 @@ class Muon(torch.optim.AdamW):
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """The matrix (m, n) with singular values near 1, from 0.7 to 1.2, in place of its own: five steps of Newton and Schulz
-    (Jordan 2024).
+    """The matrix (m, n) with singular values nearer to 1 in place of its own: five steps of Newton and Schulz (Jordan 2024).
+
+    A value of 0.0015 of the matrix's norm or more comes to lie between 0.67 and 1.21. A smaller one grows at most 485 times:
+    0.0001 of the norm to 0.05. A norm that is not finite makes all NaN, so that a training that diverges is seen to.
 
     A step multiplies by a polynomial of the Gram matrix of the shorter side. That matrix is small, so its polynomials are
     multiplied first, and the matrix itself once.
     """
     if len(matrix) > matrix.shape[1]:
         return orthogonal(matrix.T).T
-    matrix = matrix / matrix.norm().clamp(min=1e-7)
+    matrix = matrix / matrix.norm().clamp(min=1e-7).fmod(math.inf)  # NaN of infinity, which would make a step of zero
     gram = matrix @ matrix.T
     factor = product = _polynomial(gram)
     for _ in range(4):
