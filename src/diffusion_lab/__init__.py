@@ -13,6 +13,7 @@ import warnings
 from importlib import import_module
 from typing import Any
 
+warnings.filterwarnings("ignore", module=r"PIL\.")  # several lines for an image that is large, or whose EXIF data are cut
 warnings.filterwarnings("ignore", "IProgress not found")  # in notebooks, by what torchmetrics imports where it is installed
 
 _PLACES = {

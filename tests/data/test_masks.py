@@ -42,10 +42,12 @@ def test_each_mistake_is_one_line(tmp_path):
     Image.new("L", (64, 32), 255).save(tmp_path / "wide.png")
     Image.new("L", (8, 8), 255).save(tmp_path / "white.png")
     (tmp_path / "text.png").write_text("no image")
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "huge.png")
     mistakes = {
         "must be square": {"file": str(tmp_path / "wide.png")},
         "makes everything new": {"file": str(tmp_path / "white.png")},
-        "cannot be read": {"file": str(tmp_path / "text.png")},
+        "text.png cannot be read": {"file": str(tmp_path / "text.png")},
+        "huge.png cannot be read": {"file": str(tmp_path / "huge.png")},
         "is not a file": {"file": str(tmp_path / "none.png")},
         "give one of them": {"file": "a", "box": [0, 0, 1, 1]},
         "whole pixels within 8 x 8": {"box": [0, 0, 9, 4]},

@@ -4,6 +4,8 @@ import errno
 import hashlib
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -294,3 +296,14 @@ def test_grey_and_transparent_channels(tmp_path):
     path = save(tmp_path / "image.png", Image.new("RGBA", (4, 4), (*ORANGE, 100)))
     assert sources.read_image(path, channels=1).mode == "L"
     assert sources.read_image(path, channels=4).getpixel((0, 0)) == (*ORANGE, 100)
+
+
+def test_an_image_that_is_large_or_odd_is_read_in_silence(tmp_path):
+    Image.new("1", (12_000, 8_000)).save(tmp_path / "large.png")
+    cut = b"Exif\0\0II*\0\x08\0\0\0\xff\xff\x12\x01\x03\0\x01"
+    Image.new("L", (8, 8)).save(tmp_path / "odd.jpg", exif=cut)
+    read = "import sys; from pathlib import Path; from diffusion_lab.data.sources import read_image\n"
+    read += "for name in sys.argv[1:]: read_image(Path(name), 1)"
+    files = [str(tmp_path / name) for name in ("large.png", "odd.jpg")]
+    done = subprocess.run([sys.executable, "-c", read, *files], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

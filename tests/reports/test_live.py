@@ -73,6 +73,13 @@ def test_the_newest_grid_of_each_run_is_shown_whatever_its_name(tmp_path):
     assert not (np.abs(pixels - (40, 0, 0)) < 3).all(2).any()
 
 
+def test_a_grid_of_more_pixels_than_any_is_left_out(tmp_path):
+    run = made_run(tmp_path, 0.2)
+    run.samples.mkdir()
+    Image.new("1", (20_000, 20_000)).save(run.final_grid)
+    assert latest_samples([run]) is None
+
+
 def test_a_folder_that_vanishes_is_not_made_again(tmp_path, monkeypatch):
     folder = tmp_path / "runs"
     run = going_on(folder)

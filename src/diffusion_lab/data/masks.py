@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from diffusion_lab.errors import UserError
 from diffusion_lab.sizes import Size, sides
@@ -46,7 +46,7 @@ def _of_file(size: Size, file: str) -> np.ndarray:
                     f"edit.mask={file} is {picture.width} x {picture.height} px: it must be {shape}, as images are"
                 )
             return np.asarray(picture.convert("L").resize((width, height), Image.Resampling.BOX)) > 127
-    except (UnidentifiedImageError, OSError) as error:
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"edit.mask={file} cannot be read as an image") from error
 
 

@@ -22,6 +22,7 @@ from diffusion_lab.wording import one_line
 MOST_CURVES = 3  # side by side
 TITLE = 44  # letters of a line above a grid
 IMAGES = 10  # a row of samples
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)  # what a damaged image raises
 PAD = 2  # pixels between the images of a run's grid
 
 
@@ -142,7 +143,7 @@ def _latest_grid(run: Run) -> tuple[Path, Image.Image] | None:
         try:
             with Image.open(file) as picture:
                 return file, picture.convert("RGB")
-        except OSError:  # not there, or being written
+        except UNREADABLE:  # not there, being written, or damaged
             continue
     return None
 
@@ -244,7 +245,7 @@ def _first_row(run: Run) -> Image.Image | None:
         with Image.open(run.final_grid) as grid:
             left, top, width, height, columns = _places(grid, run)
             return grid.convert("RGB").crop((left, top, left + width * min(columns, IMAGES) + PAD, top + height + PAD))
-    except (OSError, SyntaxError, ValueError):  # there is none, or it is damaged
+    except UNREADABLE:  # there is none, or it is damaged
         return None
 
 
