@@ -148,8 +148,9 @@ def test_images_of_another_drawing_are_neither_gone_on_with_nor_left(sample, tmp
 def test_a_mistake_leaves_the_images_of_before(sample, tmp_path, monkeypatch, capsys):
     before = pngs(sample(tmp_path / "drawn"))
     monkeypatch.setattr("diffusion_lab.spaces.pixels.Pixels.decode", lambda self, images: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(SystemExit):
         sample(tmp_path / "drawn", "seed=3")
+    assert "ZeroDivisionError" in capsys.readouterr().err
     assert pngs(tmp_path / "drawn") == before
 
 
