@@ -42,6 +42,10 @@ TINY = (
 UNSCORED = ("metrics/figures=[errors]", "objective=noise_loss")
 
 
+class MachineDied(BaseException):
+    """Ends a run where it is, as a machine does: an Exception in the code of a test is taken for a user's mistake."""
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("NOT TESTED ON A GPU: there is none")

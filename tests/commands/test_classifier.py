@@ -19,7 +19,7 @@ from diffusion_lab.reports.report import report
 from diffusion_lab.sampling.guidance import classifier_guidance
 from diffusion_lab.training.callbacks import EpochLine
 from tests.commands.test_edit import written_checkpoint
-from tests.conftest import composed
+from tests.conftest import MachineDied, composed
 
 SMALL = (
     "experiment=noisy_classifier",
@@ -86,9 +86,9 @@ def test_a_finished_run_is_shown_and_an_interrupted_one_ends_as_an_unbroken_one(
 
     def crash(self, trainer, module):
         if trainer.current_epoch == 1:
-            raise RuntimeError("the machine died")
+            raise MachineDied
 
-    with monkeypatch.context() as patched, pytest.raises(RuntimeError, match="the machine died"):
+    with monkeypatch.context() as patched, pytest.raises(MachineDied):
         patched.setattr(EpochLine, "on_train_epoch_end", crash)
         trained(tmp_path, "logger=csv")
     assert load_checkpoint(tmp_path / "checkpoints/last.ckpt").state["epoch"] == 0
