@@ -4,7 +4,7 @@ import pytest
 
 from diffusion_lab.benchmarks import many_images
 
-pytestmark = [pytest.mark.usefixtures("within_benchmark"), pytest.mark.ci]
+pytestmark = [pytest.mark.usefixtures("within_benchmark"), pytest.mark.slow]
 
 
 def test_starts_and_a_kill_are_measured(tmp_path):
