@@ -24,7 +24,7 @@ def mine(tmp_path):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content)
     (tmp_path / "mine/parts/__init__.py").touch()
-    assert len(list((tmp_path / "mine").rglob("*.*"))) == 11
+    assert len(list((tmp_path / "mine").rglob("*.*"))) == 13
     return tmp_path
 
 
@@ -53,6 +53,19 @@ def test_the_example_trains_is_reported_and_is_opened_by_those_who_trust_it(mine
     trusting = type_command(mine, "sample", checkpoint, "count=2", "trusted=[diffusion_lab,parts]", "hydra.run.dir=drawn")
     assert trusting.returncode == 0, trusting.stderr
     assert len(list((mine / "drawn").glob("0*.png"))) == 2
+
+
+@pytest.mark.ci
+def test_its_kind_of_training_learns_and_is_ranked_by_its_own_figure(mine, monkeypatch):
+    """Its curve could not be monitored, and without classes the default guidance could not be resolved."""
+    monkeypatch.setenv("DIFFUSION_LAB_CONF", "mine/conf")
+    typed = ("task=clock", "network=mlp", "data=noise", "logger=csv", "optimizer.lr=1e-5,2e-3", "seed=0,1")
+    result = type_command(mine, "train", "-m", *typed)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "lr 0.002 beats lr 1e-05 on error of the time" in result.stdout
+    runs = [json.loads(file.read_text()) for file in (mine / "outputs/noise").glob("*/results.json")]
+    assert min(run["time_error"] for run in runs) < 0.35 < max(run["time_error"] for run in runs) < 0.6
+    assert len(list((mine / "outputs/noise").glob("*/checkpoints/best.ckpt"))) == 4
 
 
 def test_its_sampler_is_ddim(mine, monkeypatch):

@@ -27,8 +27,9 @@ PATHS = (
     ("space", "autoencoder"),
     ("model", "space", "autoencoder"),
 )
-HELD_OUT_CURVES = {  # of each epoch, by task; a denoiser's, where it is another one
-    "denoiser": ("val/image_loss", "val/noise_loss"),
+DENOISED = ("val/image_loss", "val/noise_loss")
+HELD_OUT_CURVES = {  # of each epoch, by task; one's own has its own
+    **dict.fromkeys(("denoiser", "scaled_denoiser", "lora"), DENOISED),
     "classifier": ("val/cross_entropy", "val/accuracy"),
     "autoencoder": ("val/l1", "val/psnr"),
 }
@@ -183,8 +184,8 @@ def _check_together(cfg: DictConfig) -> None:
 
 def _check_curve(cfg: DictConfig, key: str, task: str) -> None:
     """Raise UserError where `key` names no curve. Figures of one's own are looked at when they are built."""
-    curves, name = HELD_OUT_CURVES.get(task, HELD_OUT_CURVES["denoiser"]), str(cfg[key])
-    if name in curves:
+    curves, name = HELD_OUT_CURVES.get(task), str(cfg[key])
+    if curves is None or name in curves:
         return
     wanted, every = f"must be {' or '.join(curves)}, held out and measured each epoch", cfg.metrics.get("every_n_epochs")
     if task in ("classifier", "autoencoder") or not name.startswith("val/"):
