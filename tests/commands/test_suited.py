@@ -106,6 +106,26 @@ def test_photos_no_longer_take_what_the_docs_advise_against():
 
 
 @pytest.mark.parametrize(
+    ("typed", "steps"),
+    [
+        ((), 4),
+        (("experiment=photos",), 8),
+        (("data=cifar10",), 8),
+        (("data=folder", "data.root=x", "data.channels=1"), 4),
+        (("data=folder", "data.root=x", "data.channels=4"), 8),
+        (("experiment=photos", "sampler.steps=5"), 5),
+    ],
+)
+def test_colour_images_are_drawn_in_twice_the_steps_of_grey_ones(typed, steps):
+    """docs/samplers.md."""
+    assert plain(composed("train", *typed))["sampler"]["steps"] == steps
+
+
+def test_a_sampler_asked_of_a_checkpoint_knows_nothing_of_its_images():
+    assert composed("evaluate", "checkpoint=x", "sampler=dpmpp_2m_eta").sampler.steps == 4
+
+
+@pytest.mark.parametrize(
     ("word", "flip", "shift", "augmentation"),
     [("none", False, 0, "none"), ("flip", True, 0, "none"), ("shift", False, 2, "none"), ("nonleaky", False, 0, "edm")],
 )

@@ -27,6 +27,7 @@ from diffusion_lab.commands.suited import (
     suited_patch,
     suited_samples,
     suited_size,
+    where_colour,
     where_larger,
 )
 from diffusion_lab.conf_path import CONF
@@ -44,7 +45,8 @@ def prepare_hydra() -> None:
     changes none of the copies: that was 0.5 s of --help's 1.2.
     """
     OmegaConf.register_new_resolver("run_name", run_name, replace=True)
-    for resolver in (suited_size, suited_epochs, suited_patch, suited_samples, now_and_then, where_larger, latents):
+    suited = suited_size, suited_epochs, suited_patch, suited_samples
+    for resolver in (*suited, now_and_then, where_colour, where_larger, latents):
         OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)
     OmegaConf.register_new_resolver("either", lambda this, that: this or that, replace=True)
     OmegaConf.register_new_resolver("where_labels", lambda count, then, other: then if count else other, replace=True)

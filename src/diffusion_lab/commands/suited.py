@@ -69,6 +69,11 @@ def where_larger(size, least: int, then, otherwise):
     return ListConfig(chosen) if isinstance(chosen, list) else chosen
 
 
+def where_colour(channels, then, otherwise):
+    """`then` for images of three channels or more, `otherwise` for grey ones and where it is not known."""
+    return then if isinstance(channels, int) and channels >= 3 else otherwise
+
+
 def suited_patch(size, image_size) -> int:
     """Side of the squares that a network takes for one pixel: 4 of large images, 2 of others, 1 of latents, each of which
     stands for many pixels already."""
