@@ -44,7 +44,7 @@ def same(run: Run, other: Run) -> bool:
     for part in ("state_dict", "current_model_state"):
         assert all(torch.equal(*(state[part][key] for state in states)) for key in states[0][part]), part
     moments = [state["optimizer_states"][0]["state"] for state in states]
-    assert all(torch.equal(moments[0][i]["exp_avg"], moments[1][i]["exp_avg"]) for i in moments[0])
+    assert all(torch.equal(kept, moments[1][i][key]) for i in moments[0] for key, kept in moments[0][i].items())
     curves = [
         {row["step"]: row["train/loss_step"] for row in each.curves() if "train/loss_step" in row} for each in (run, other)
     ]
@@ -123,7 +123,7 @@ def test_the_best_of_a_longer_training_is_that_of_its_whole_curve(beside, unbrok
 def test_minutes_end_a_training_and_its_learning_rate_is_fitted_to_them(tmp_path):
     run = trained(tmp_path / "run", "minutes=0.04", "learning_rate=warmup_cosine", "trainer.log_every_n_steps=1")
     assert 2.4 <= run.results()["fit_seconds"] < 60  # a busy machine's held-out errors included
-    rates = [row["lr-AdamW"] for row in run.curves() if "lr-AdamW" in row]
+    rates = [row["lr-Muon/pg1"] for row in run.curves() if "lr-Muon/pg1" in row]
     assert rates[-1] < max(rates) / 2
     assert run.results()["steps"] == len(rates)
     assert any("train/gradient_norm" in row for row in run.curves())
@@ -198,11 +198,11 @@ def test_steps_go_on_from_minutes_at_the_rate_of_their_own_schedule(tmp_path):
     done = shorter.results()["steps"]
     whole = ("learning_rate=warmup_cosine", "trainer.log_every_n_steps=1", f"steps={done + 6}")
     rates = [
-        row["lr-AdamW"]
+        row["lr-Muon/pg1"]
         for row in trained(tmp_path / "longer", *whole, f"resume_from={shorter.folder}").curves()
-        if "lr-AdamW" in row
+        if "lr-Muon/pg1" in row
     ]
-    unbroken = [row["lr-AdamW"] for row in trained(tmp_path / "unbroken", *whole).curves() if "lr-AdamW" in row]
+    unbroken = [row["lr-Muon/pg1"] for row in trained(tmp_path / "unbroken", *whole).curves() if "lr-Muon/pg1" in row]
     assert rates[-6:] == pytest.approx(unbroken[-6:])
     assert rates[-6] > 0
 
@@ -218,7 +218,7 @@ def test_minutes_go_on_from_epochs_at_the_rate_of_their_own_schedule(tmp_path, c
     [said] = re.findall(r"learning rate: (\S+) from here, as its schedule over .* min has it after (\d+) %", caplog.text)
     rate, share = float(said[0]), int(said[1]) / 100
     assert 0.49 <= share < 0.75  # its own start costs some time
-    first = next(row["lr-AdamW"] for row in longer.curves() if row["step"] == 5 and "lr-AdamW" in row)
+    first = next(row["lr-Muon/pg1"] for row in longer.curves() if row["step"] == 5 and "lr-Muon/pg1" in row)
     assert first == pytest.approx(rate, rel=0.005)
     config = longer.config()
     peak, warmup = config["optimizer"]["lr"], config["learning_rate"]["warmup"]

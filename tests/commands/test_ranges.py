@@ -139,7 +139,7 @@ def test_settings_of_an_optimizer_that_its_choice_leaves_out_have_a_range_too(ty
 @pytest.mark.parametrize(
     ("typed", "every", "said"),
     [
-        ("monitor=val/kid", 99, "monitor=val/kid is never measured: take metrics.every_n_epochs=18 or less"),
+        ("monitor=val/kid", 99, "monitor=val/kid is never measured: take metrics.every_n_epochs=15 or less"),
         ("early_stop=val/kid", 9, "patience=5 is over before val/kid is measured again: take patience=9 or more"),
     ],
 )

@@ -69,7 +69,7 @@ def test_no_more_are_drawn_than_there_is_to_compare_with(tmp_path, count, most, 
 def test_the_default_run_is_as_it_was():
     config = plain(composed("train"))
     assert config["metrics"]["samples"] == 1000
-    assert (config["epochs"], config["data"]["image_size"], config["grid"]["every_n_epochs"]) == (18, 28, 5)
+    assert (config["epochs"], config["data"]["image_size"], config["grid"]["every_n_epochs"]) == (15, 28, 5)
     assert (config["network"]["widths"], config["network"]["heads"], config["network"]["patch"]) == ([64, 64], [0, 2], 2)
 
 
