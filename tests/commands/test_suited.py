@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from diffusion_lab.commands.checks import plain
+from diffusion_lab.commands.choices import _sampler
 from diffusion_lab.commands.suited import (
     choices_said,
     forget_folders,
@@ -121,8 +122,14 @@ def test_colour_images_are_drawn_in_twice_the_steps_of_grey_ones(typed, steps):
     assert plain(composed("train", *typed))["sampler"]["steps"] == steps
 
 
-def test_a_sampler_asked_of_a_checkpoint_knows_nothing_of_its_images():
-    assert composed("evaluate", "checkpoint=x", "sampler=dpmpp_2m_eta").sampler.steps == 4
+@pytest.mark.parametrize("program", ["evaluate", "sample", "edit"])
+def test_the_sampler_asked_of_a_checkpoint_takes_the_steps_that_it_was_trained_with(program):
+    """It took 4, whose images are not known there, where a colour checkpoint has 8: half the calls, without a word."""
+    extra = ["edit=noise"] if program == "edit" else []
+    chosen = plain(composed(program, "checkpoint=x", "sampler=dpmpp_2m_eta", *extra))["sampler"]
+    assert chosen["steps"] is None
+    assert _sampler(chosen, {"steps": 8})["steps"] == 8
+    assert _sampler({**chosen, "steps": 4}, {"steps": 8})["steps"] == 4
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,9 @@ def _check_objective(cfg: DictConfig) -> None:
     """Raise UserError for an objective that nothing measures; metrics of one's own may measure anything."""
     own = {"errors", "bits", "labels", "kid", "fid"}
     others = set(OmegaConf.select(cfg, "metrics.figures") or ()) - own
-    objective = cfg.get("objective")
+    objective, task = cfg.get("objective"), OmegaConf.select(cfg, "choices.task")
+    if task is not None and task not in HELD_OUT_CURVES:  # one's own, which measures what it declares
+        return
     if objective is not None and objective not in FIGURES and not others:
         raise UserError(f"objective={objective} must be one of {', '.join(FIGURES)}")
     setting = MEASURED_WITH.get(objective)
@@ -154,6 +156,9 @@ def _check_together(cfg: DictConfig) -> None:
     devices, strategy = (OmegaConf.select(cfg, f"trainer.{key}") for key in ("devices", "strategy"))
     if devices not in (None, 1, "1") and not strategy:
         raise UserError(f"trainer.devices={devices} needs trainer=ddp: else one device trains")
+    for key in ("objective", "monitor") if task else ():
+        if key not in cfg:
+            raise UserError(f"task={task} sets no {key}: conf/task/{task}.yaml is to say {key}: and the name of a figure")
     if task == "classifier":
         _check_classifier(cfg)
     elif task and (task == "autoencoder") != cfg.choices.network.startswith("autoencoder"):

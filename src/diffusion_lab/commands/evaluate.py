@@ -38,7 +38,7 @@ def evaluate_checkpoint(cfg: DictConfig, folder: str, is_multirun: bool) -> floa
             print(f"{'alarm':12} {alarm}")
         print(f"run folder   {short(run.folder)}")
         print(f"sample grid  {short(run.final_grid)}")
-    return to_minimise(results, cfg.objective)
+    return to_minimise(results, cfg.objective, is_multirun)
 
 
 def run_once(cfg: DictConfig, run: Run) -> dict:

@@ -77,13 +77,17 @@ def _config_of(cfg: DictConfig, resolved: Callable[[DictConfig], dict]) -> dict:
         return plain(cfg)
 
 
-def to_minimise(results: dict | None, objective: str) -> float:
+def to_minimise(results: dict | None, objective: str, is_multirun: bool) -> float:
     """What Hydra's sweepers minimise: the objective's figure, or less it where more is better; infinity for a failure."""
     if not results:
         return math.inf
     figure = declared(results).get(objective)
     if figure is None:
-        raise UserError(f"objective={objective} was not measured; this run has {', '.join(declared(results))}")
+        missing = f"objective={objective} was not measured; this run has {', '.join(declared(results))}"
+        if not is_multirun:
+            raise UserError(missing)
+        log.error("error: %s", missing)
+        return math.inf
     return results[objective] if figure.less_is_better else -results[objective]
 
 

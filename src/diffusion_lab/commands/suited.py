@@ -70,7 +70,10 @@ def where_larger(size, least: int, then, otherwise):
 
 
 def where_colour(channels, then, otherwise):
-    """`then` for images of three channels or more, `otherwise` for grey ones and where it is not known."""
+    """`then` for images of three channels or more, `otherwise` for grey ones; None, a checkpoint's own, where it is not
+    known how many there are."""
+    if channels is None:
+        return None
     return then if isinstance(channels, int) and channels >= 3 else otherwise
 
 

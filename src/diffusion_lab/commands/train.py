@@ -66,7 +66,7 @@ def train(cfg: DictConfig, folder: str, is_multirun: bool) -> float:
         return math.inf
     if not is_multirun:
         _print_end(run, results, cfg)
-    return to_minimise(results, cfg.objective)
+    return to_minimise(results, cfg.objective, is_multirun)
 
 
 def run_once(cfg: DictConfig, run: Run) -> dict:
@@ -155,6 +155,7 @@ def fit(config: dict, run: Run) -> dict:
         images = images_for(model, config, decoded, computer.device)
     setting = Setting(config, run, decoded, computer)
     prepare(model, config, images)
+    fitting.check_figures(task, config)
     task.check(model, setting)
     shorter = fitting.shorter_training(config)
     module = fitting.training_of(task, model, setting)

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
+from hydra.utils import get_class
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, LearningRateMonitor
 from lightning.pytorch.loggers import Logger
@@ -346,7 +347,20 @@ def mode_of(curve: str, config: dict) -> str:
 
 def _figure_of(curve: str, config: dict) -> Figure | None:
     key = curve.removeprefix("val/")
-    return FIGURES.get(key) or (figures_of(metrics(config)).get(key) if config.get("metrics") else None)
+    own = {figure.key: figure for figure in get_class(config["task"]["_target_"]).figures}
+    return FIGURES.get(key) or own.get(key) or (figures_of(metrics(config)).get(key) if config.get("metrics") else None)
+
+
+def check_figures(task: Task, config: dict) -> None:
+    """Raise UserError where a task is asked for what is none of the figures that it declares."""
+    keys = [figure.key for figure in task.figures]
+    for setting in ("objective", "monitor", "early_stop") if keys else ():
+        before = "" if setting == "objective" else "val/"
+        wanted = [f"{before}{key}" for key in keys]
+        if config[setting] is not None and config[setting] not in wanted:
+            raise UserError(
+                f"{setting}={config[setting]} must be {' or '.join(wanted)}, which {type(task).__name__} measures"
+            )
 
 
 def _seen_by_scores(config: dict) -> int:

@@ -9,6 +9,7 @@ from diffusion_lab.data.cache import Decoded
 from diffusion_lab.denoiser import NoisyModel
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.experiments.tracking import Samples
+from diffusion_lab.figures import Figure
 from diffusion_lab.hardware import Machine
 from diffusion_lab.training.module import Training
 
@@ -39,11 +40,14 @@ class Task:
         kind: of that model.
         groups: the choices that play a part.
         shares: whether all processes of a training are to call `outcome`, and share its work; else the first alone.
+        figures: of its outcome, and of the held-out curves val/<key> that its module logs, where they are not this
+            package's: which are better when higher, and what `objective`, `monitor` and `early_stop` may name.
     """
 
     kind: type[NoisyModel]
     groups: tuple[str, ...]
     shares = False
+    figures: tuple[Figure, ...] = ()
 
     def training(self, model: NoisyModel, **settings) -> Training:
         """The module that Lightning trains; `settings` are of any Training."""
