@@ -24,7 +24,7 @@ BAYES = {
 
 
 @pytest.mark.parametrize(
-    ("name", "jobs"), [("quick", 8), ("reference_flowers", 24), ("reference_pets", 24), ("recipes/recipe_digits", 6)]
+    ("name", "jobs"), [("quick", 8), ("reference_flowers", 24), ("reference_pets", 24), ("recipes/recipe_digits", 12)]
 )
 def test_shipped_grids(name, jobs):
     sweep = sweeps.load(PROJECT / f"sweeps/{name}.yaml")
