@@ -1,6 +1,7 @@
 """`export.py`: what it writes and says, and mistakes in one line."""
 
 import re
+import time
 from dataclasses import replace
 
 import pytest
@@ -88,6 +89,9 @@ def test_an_export_is_an_artifact_of_wandb_with_its_card(checkpoint, tmp_path, m
     assert set(artifact.manifest.entries) == {"model.safetensors", "MODEL_CARD.md"}
     assert artifact.metadata["choices"]["network"] == "unet"
     [record] = (tmp_path / "tracked/page/wandb").glob("offline-run-*/run-*.wandb")
+    until = time.monotonic() + 30  # another process writes it, which may be after all is said and done
+    while b"MODEL_CARD.md" not in record.read_bytes() and time.monotonic() < until:
+        time.sleep(0.1)
     assert b"MODEL_CARD.md" in record.read_bytes()
     assert {file.name for file in (tmp_path / "page").iterdir()} == {"model.safetensors", "MODEL_CARD.md"}
 
