@@ -1,11 +1,14 @@
 """A report as files."""
 
+import io
 import re
 from html.parser import HTMLParser
 
 import numpy as np
 import pandas as pd
+import pytest
 from PIL import Image
+from rich.console import Console
 
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.reports.render import html, latex, print_report, write_report
@@ -72,6 +75,25 @@ def test_what_matters_least_is_left_out_first_and_a_pipe_is_as_wide_as_it_is_tol
     monkeypatch.delenv("COLUMNS")
     print_report(report(runs, "kid", "t", with_pictures=False))
     assert "left out" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_no_table_is_cut_off_at_its_edge(several, tmp_path):
+    """rich makes columns narrower than their words, and then cuts off what sticks out: a column without its last letters."""
+    more = {"mind": 3.0, "improved_precision": 0.5, "improved_recall": 0.5, "density": 1.0, "coverage": 0.5, "copies": 0.0}
+    more |= {"copies_held_out": 0.0}
+    chosen = [("mae", "linear"), ("mse", "linear"), ("mae", "cosine"), ("mse", "cosine")]
+    runs = [
+        made_run(tmp_path, 0.1 + seed / 100, seed, loss=loss, schedule=schedule, results=more)
+        for seed in range(1 + several)
+        for loss, schedule in chosen
+    ]
+    found = report(runs, "kid", "t", with_pictures=False)
+    for width in range(40, 260):
+        console = Console(file=io.StringIO(), width=width)
+        print_report(found, console)
+        lines = [line for line in console.file.getvalue().splitlines() if line.startswith(tuple("┏┃┡│└"))]
+        assert lines and all(line[-1] in "┓┃┩│┘" and len(line) <= width for line in lines), width
 
 
 def test_what_files_say_is_text_on_one_line(tmp_path, capsys):

@@ -195,18 +195,8 @@ MAY_BE_NULL = (
     *("sampler.threshold.most", "snapshots", "checkpoints.keep_every_epochs", "metrics.figures.mifid.threshold"),
 )
 FOUND = ("data.num_classes", "model.conditions.count")  # of a folder
-NEVER_NULL = {
-    *WHOLE,
-    *REAL,
-    *SWITCHES,
-    "data.cache_dir",
-    "data.name",
-    "data.on_error",
-    "data.image_size",
-    "data.channels",
-    "compile",
-}
-NEVER_NULL |= {"optimizer.betas"}
+NEVER_NULL = {*WHOLE, *REAL, *SWITCHES, "data.cache_dir", "data.name", "data.on_error", "data.image_size", "compile"}
+NEVER_NULL |= {"data.channels", "optimizer.betas"}
 NEVER_NULL -= {*MAY_BE_NULL, *FOUND}
 PARTS = (  # each has a _target_
     *("task", "model", "network", "space", "schedule", "level", "target", "loss", "weighting", "criterion", "teacher"),

@@ -112,13 +112,16 @@ def _link(file: Path, folder: Path) -> str:
 
 
 def _rich_table(table: pd.DataFrame, width: int) -> Table:
-    """As many columns, from the left, as fit; the files have them all."""
-    widths = [max(len(word) for word in [*str(name).split(), *map(str, table[name])]) + 3 for name in table]
-    fitting = [name for i, name in enumerate(table) if sum(widths[: i + 1]) < width]
+    """As many columns, from the left, as fit; the files have them all. Headings are broken between words where there is no
+    room for them, and nothing else is: rich would cut off what is too wide."""
+    wide = [3 + max(len(str(word)) for word in (name, *table[name])) for name in table]
+    narrow = [3 + max(len(str(word)) for word in (*str(name).split(), *table[name])) for name in table]
+    fitting = [name for i, name in enumerate(table) if sum(narrow[: i + 1]) < width]
+    widths = wide if sum(wide[: len(fitting)]) < width else narrow
     shown = Table(header_style="bold", caption_justify="left")
-    for name, least in zip(fitting, widths, strict=False):
+    for name, room in zip(fitting, widths, strict=False):
         justify = "right" if _is_figure(table[name]) else "left"
-        shown.add_column(escape(one_line(name)), justify=justify, min_width=least - 3)
+        shown.add_column(escape(one_line(name)), justify=justify, width=room - 3)
     for row in table[fitting].itertuples(index=False):
         shown.add_row(*(escape(one_line(value)) for value in row))
     if len(fitting) < len(widths):

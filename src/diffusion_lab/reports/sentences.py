@@ -111,10 +111,9 @@ def agreement(objective: Figure, others: dict[Figure, RankCorrelation]) -> str:
     agree = [figure for figure, found in others.items() if found.rho >= AGREES]
     against = [figure for figure, found in others.items() if found.rho <= 0]
     between = [figure for figure in others if figure not in (*agree, *against)]
-    said = f"Over {runs} runs, by Spearman's rho with {objective.label}, "
-    parts = [f"{listed(agree)} put them in much the same order"] if agree else []
-    parts += [f"{listed(between)} in a somewhat different one"] if between else []
-    parts += [f"{listed(against)} do not agree with it at all"] if against else []
+    kinds = {"much the same": agree, "somewhat different": between, "another altogether": against}
+    parts = [f"{kind} by {listed(chosen)}" for kind, chosen in kinds.items() if chosen]
+    said = f"Beside {objective.label}'s, the order of {runs} runs (Spearman's rho) is "
     verdict = "" if len(agree) == len(others) else " Where judges differ, look at the samples, and at docs/which_metric.md."
     return f"{said}{'; '.join(parts)}.{verdict}"
 
