@@ -15,7 +15,7 @@ from diffusion_lab.experiments.hashes import config_hash
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.figures import Figure
 from diffusion_lab.metrics.scoring import measures
-from diffusion_lab.tasks.fitting import shorter_training
+from diffusion_lab.tasks.going_on import shorter_training
 from diffusion_lab.training.callbacks import Throughput
 from diffusion_lab.training.saving import best_score
 from tests.conftest import TINY, UNSCORED, MachineDied, composed

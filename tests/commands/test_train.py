@@ -25,7 +25,7 @@ from diffusion_lab.experiments.hashes import config_hash
 from diffusion_lab.experiments.runs import Run
 from diffusion_lab.reports.report import report
 from diffusion_lab.tasks.denoiser import DenoiserTask
-from diffusion_lab.tasks.fitting import shorter_training
+from diffusion_lab.tasks.going_on import shorter_training
 from diffusion_lab.training.callbacks import EpochLine
 from tests.commands.test_edit import written_checkpoint
 from tests.conftest import TINY, UNSCORED, MachineDied, composed

@@ -138,7 +138,7 @@ def fit(config: dict, run: Run) -> dict:
     import torch
 
     from diffusion_lab.hardware import machine
-    from diffusion_lab.tasks import fitting
+    from diffusion_lab.tasks import fitting, going_on
     from diffusion_lab.tasks.rehearsal import rehearse
     from diffusion_lab.tasks.task import Setting
     from diffusion_lab.training.latents import images_for
@@ -157,10 +157,10 @@ def fit(config: dict, run: Run) -> dict:
     prepare(model, config, images)
     fitting.check_figures(task, config)
     task.check(model, setting)
-    shorter = fitting.shorter_training(config)
+    shorter = going_on.shorter_training(config)
     module = fitting.training_of(task, model, setting)
     if shorter:
-        fitting.check_sound(shorter, module)
+        going_on.check_sound(shorter, module)
     say_network(config, module, computer, len(images.train))
     if ranks.is_first():
         if config["rehearsal"] and not (shorter or run.has_begun(config)):
